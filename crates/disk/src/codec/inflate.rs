@@ -1,0 +1,99 @@
+//! Raw deflate, read with the tolerance that old images need.
+//!
+//! Success means that the cluster is full, whatever the decoder's last word: streams without an
+//! end marker, with bytes behind it, or that would yield more than a cluster are all found in
+//! images that QEMU reads (`docs/qcow1.md`, Q26). The window is 32 KiB, because writers other
+//! than QEMU look further back than its 4 KiB and QEMU itself reads that.
+
+/// An inflate state, kept from cluster to cluster.
+pub(super) struct Inflater {
+    #[cfg(feature = "libdeflate")]
+    quick: libdeflater::Decompressor,
+    tolerant: zlib_rs::Inflate,
+}
+
+const WINDOW_BITS: u8 = 15;
+
+impl Inflater {
+    pub(super) fn new() -> Self {
+        Self {
+            #[cfg(feature = "libdeflate")]
+            quick: libdeflater::Decompressor::new(),
+            tolerant: zlib_rs::Inflate::new(false, WINDOW_BITS),
+        }
+    }
+
+    pub(super) fn fill(&mut self, packed: &[u8], cluster: &mut [u8]) -> bool {
+        // The quick decoder wants a perfect stream. It declines everything else, and then the
+        // tolerant one decides.
+        #[cfg(feature = "libdeflate")]
+        if let Ok(length) = self.quick.deflate_decompress(packed, cluster) {
+            return length == cluster.len();
+        }
+        self.fill_tolerantly(packed, cluster)
+    }
+
+    fn fill_tolerantly(&mut self, packed: &[u8], cluster: &mut [u8]) -> bool {
+        self.tolerant.reset(false);
+        // The status is not looked at: a full cluster is a good cluster.
+        let _ = self.tolerant.decompress(packed, cluster, zlib_rs::InflateFlush::Finish);
+        self.tolerant.total_out() == cluster.len() as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::Deflater;
+
+    fn pattern(length: usize) -> Vec<u8> {
+        (0..length).map(|i| u8::try_from(i / 7 % 251).unwrap()).collect()
+    }
+
+    fn packed(bytes: &[u8]) -> Vec<u8> {
+        let mut packed = vec![0; bytes.len()];
+        let length = Deflater::new().pack(bytes, &mut packed).expect("the pattern packs");
+        packed.truncate(length);
+        packed
+    }
+
+    /// Both decoders must give the same answer to every stream of the list in Q26.
+    fn check(stream: &[u8], cluster: usize, expected: Option<&[u8]>, what: &str) {
+        let mut inflater = Inflater::new();
+        for dirt in [0x00, 0xAA] {
+            let mut out = vec![dirt; cluster];
+            assert_eq!(inflater.fill(stream, &mut out), expected.is_some(), "{what}");
+            if let Some(expected) = expected {
+                assert_eq!(out, expected, "{what}");
+            }
+            let mut out = vec![dirt; cluster];
+            assert_eq!(inflater.fill_tolerantly(stream, &mut out), expected.is_some(), "{what}");
+        }
+    }
+
+    #[test]
+    fn q26_a_full_cluster_is_success_and_nothing_else_is() {
+        let bytes = pattern(4096);
+        let stream = packed(&bytes);
+        check(&stream, 4096, Some(&bytes), "an exact stream");
+        let mut surplus = stream.clone();
+        surplus.extend_from_slice(&[0xFF; 100]);
+        check(&surplus, 4096, Some(&bytes), "bytes behind the stream");
+        check(&packed(&pattern(8192)), 4096, Some(&bytes), "a stream of two clusters");
+        check(&packed(&pattern(2048)), 4096, None, "a stream of half a cluster");
+        check(&stream[..stream.len() / 2], 4096, None, "half a stream");
+        check(&[], 4096, None, "nothing");
+        check(&[0; 512], 4096, None, "a hole");
+        check(&[0xFF; 512], 4096, None, "garbage");
+    }
+
+    #[test]
+    fn q26_a_stream_that_lost_only_its_end_marker_is_whole() {
+        // A stored block, so that the end is at a known place: header, length, its complement,
+        // the bytes, and then the empty final block, which is cut off.
+        let bytes = pattern(512);
+        let mut stream = vec![0x00, 0x00, 0x02, 0xFF, 0xFD];
+        stream.extend_from_slice(&bytes);
+        check(&stream, 512, Some(&bytes), "no final block");
+    }
+}

@@ -1,0 +1,32 @@
+//! Disk images as extents: QCOW version 1, qcow2 and raw.
+//!
+//! A [`Disk`] is what the guest sees: a chain of [`Image`]s, top first. It is a sequence of
+//! [`Extent`]s, and each extent says where its bytes are and how they are encoded. A format is a
+//! function from a guest range to extents (reading), or from placed ranges to tables
+//! ([`Target`], writing).
+//!
+//! Nothing here copies disks, prints, or knows of networks and terminals.
+
+mod disk;
+mod error;
+mod extent;
+mod finding;
+mod image;
+mod storage;
+mod target;
+
+pub mod codec;
+pub mod formats;
+pub mod limits;
+pub mod open;
+pub mod units;
+
+pub use disk::{Disk, Extents, HostErrors, Layer, Scratch};
+pub use error::{Error, Result};
+pub use extent::{Codec, Encoding, Extent, ExtentList, Lost, Payload, Stored};
+pub use finding::{Finding, Rule, Weight};
+pub use formats::Format;
+pub use image::{BackingReference, Facts, Image, Specific, Survey};
+pub use open::OpenOptions;
+pub use storage::{HostFile, Region, Storage, StorageMut};
+pub use target::{Finish, Form, Placed, TableWrite, Target};

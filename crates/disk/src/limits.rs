@@ -1,0 +1,20 @@
+//! Every limit has a name and stands here: memory is bounded by our choice, never by a header's.
+
+/// Layers in a backing chain, the top one included.
+pub const MAX_CHAIN: usize = 64;
+
+/// The largest virtual size in bytes: guest offsets and their sums stay inside 63 bits.
+pub const MAX_VIRTUAL_SIZE: u64 = i64::MAX as u64 - (1 << 21);
+
+/// The longest backing file name in bytes (QEMU opens no longer one, in either format).
+pub const MAX_BACKING_NAME: u64 = 1023;
+
+/// Bytes of one read that gathers neighbouring payloads.
+pub const MERGED_READ: u64 = 1 << 20;
+
+/// Host bytes that nobody asked for but that a merged read may pass over: reading 16 KiB costs
+/// less than another request.
+pub const MERGE_GAP: u64 = 16 << 10;
+
+/// Bytes of table pages that one open image keeps.
+pub const TABLE_CACHE: usize = 4 << 20;

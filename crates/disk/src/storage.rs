@@ -1,0 +1,178 @@
+//! Storage: the bytes of one file, wherever they are kept.
+//!
+//! Reading and writing are two traits because almost everything here only reads, and a type that
+//! cannot write is the best promise that the source stays as it is.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FallocateFlags, SeekFrom};
+use rustix::io::Errno;
+
+use crate::units::{HostOffset, in_memory};
+
+/// Bytes that can be read at any place.
+pub trait Storage: Send + Sync {
+    /// The name by which errors speak of it.
+    fn path(&self) -> &Path;
+
+    /// How many bytes there are.
+    fn size(&self) -> io::Result<u64>;
+
+    /// Fills all of `out` from `at`, or fails; nothing in between.
+    fn read_at(&self, out: &mut [u8], at: HostOffset) -> io::Result<()>;
+
+    /// What lies at `at`, and how far the same goes: data or a hole.
+    ///
+    /// Storage that cannot tell answers that everything is data. `at` lies before the end.
+    fn region(&self, at: HostOffset) -> io::Result<Region> {
+        let length = self.size()?.saturating_sub(at.get());
+        Ok(Region { length, is_hole: false })
+    }
+
+    /// The file itself, where there is one: the kernel may then copy.
+    fn as_file(&self) -> Option<&File> {
+        None
+    }
+}
+
+/// A stretch of storage that is all data or all hole.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Region {
+    /// How many bytes.
+    pub length: u64,
+    /// Whether nothing is stored here, so that it reads as zeros.
+    pub is_hole: bool,
+}
+
+/// Bytes that can be written at any place, by several threads at once.
+pub trait StorageMut: Storage {
+    /// Writes all of `bytes` at `at`, or fails. Writing behind the end makes the storage longer.
+    fn write_at(&self, bytes: &[u8], at: HostOffset) -> io::Result<()>;
+
+    /// Makes it exactly `size` bytes long; new bytes read as zeros.
+    fn set_size(&self, size: u64) -> io::Result<()>;
+
+    /// Makes `length` bytes from `at` read as zeros, without keeping room where that is possible.
+    fn write_zeros(&self, at: HostOffset, length: u64) -> io::Result<()>;
+
+    /// Keeps room for `length` bytes from `at`, which then read as zeros where nothing was
+    /// written yet.
+    fn allocate(&self, at: HostOffset, length: u64) -> io::Result<()>;
+
+    /// Returns when all that was written is on the medium.
+    fn sync(&self) -> io::Result<()>;
+}
+
+/// A file or block device of the host as storage.
+#[derive(Debug)]
+pub struct HostFile {
+    file: File,
+    path: PathBuf,
+}
+
+impl HostFile {
+    /// The open `file`, which errors will call `path`.
+    pub fn new(file: File, path: PathBuf) -> Self {
+        Self { file, path }
+    }
+}
+
+/// How many zeros are written at once where the file system cannot make them itself.
+const ZEROS: usize = 1 << 20;
+
+impl HostFile {
+    fn write_plain_zeros(&self, mut at: HostOffset, mut length: u64) -> io::Result<()> {
+        let zeros = vec![0; in_memory(length.min(ZEROS as u64))];
+        while length > 0 {
+            let now = length.min(zeros.len() as u64);
+            self.write_at(&zeros[..in_memory(now)], at)?;
+            (at, length) = (at + now, length - now);
+        }
+        Ok(())
+    }
+}
+
+impl Storage for HostFile {
+    fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn size(&self) -> io::Result<u64> {
+        use std::os::unix::fs::FileTypeExt;
+        let metadata = self.file.metadata()?;
+        if metadata.file_type().is_block_device() {
+            return Ok(rustix::fs::seek(&self.file, SeekFrom::End(0))?);
+        }
+        Ok(metadata.len())
+    }
+
+    fn read_at(&self, out: &mut [u8], at: HostOffset) -> io::Result<()> {
+        self.file.read_exact_at(out, at.get())
+    }
+
+    fn region(&self, at: HostOffset) -> io::Result<Region> {
+        let end = self.size()?;
+        let rest = end.saturating_sub(at.get());
+        let everything = Region { length: rest, is_hole: false };
+        let data = match rustix::fs::seek(&self.file, SeekFrom::Data(at.get())) {
+            Ok(data) => data,
+            // No data behind this place.
+            Err(Errno::NXIO) => return Ok(Region { length: rest, is_hole: true }),
+            Err(Errno::INVAL | Errno::NOTSUP) => return Ok(everything),
+            Err(error) => return Err(error.into()),
+        };
+        if data > at.get() {
+            return Ok(Region { length: data.min(end) - at.get(), is_hole: true });
+        }
+        let hole = rustix::fs::seek(&self.file, SeekFrom::Hole(at.get()))?;
+        Ok(Region { length: hole.min(end).saturating_sub(at.get()), is_hole: false })
+    }
+
+    fn as_file(&self) -> Option<&File> {
+        Some(&self.file)
+    }
+}
+
+impl StorageMut for HostFile {
+    fn write_at(&self, bytes: &[u8], at: HostOffset) -> io::Result<()> {
+        self.file.write_all_at(bytes, at.get())
+    }
+
+    fn set_size(&self, size: u64) -> io::Result<()> {
+        self.file.set_len(size)
+    }
+
+    fn write_zeros(&self, at: HostOffset, length: u64) -> io::Result<()> {
+        if length == 0 {
+            return Ok(());
+        }
+        let punch = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        match rustix::fs::fallocate(&self.file, punch, at.get(), length) {
+            Ok(()) => Ok(()),
+            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::NODEV | Errno::INVAL) => {
+                self.write_plain_zeros(at, length)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn allocate(&self, at: HostOffset, length: u64) -> io::Result<()> {
+        if length == 0 {
+            return Ok(());
+        }
+        match rustix::fs::fallocate(&self.file, FallocateFlags::empty(), at.get(), length) {
+            Ok(()) => Ok(()),
+            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::NODEV) => {
+                self.write_plain_zeros(at, length)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.file.sync_all()
+    }
+}
