@@ -1,5 +1,30 @@
 //! QCOW version 1. `docs/qcow1.md` is the document behind this folder; Q numbers are its rules.
 
+mod dialect;
+mod entry;
+mod header;
+mod map;
+mod occupied;
+mod producer;
+mod survey;
+mod tables;
+
+use std::fmt;
+use std::sync::OnceLock;
+
+use crate::codec::aes::{Passphrase, SectorCipher};
+use crate::error::{Error, Result};
+use crate::extent::ExtentList;
+use crate::finding::{Finding, Rule};
+use crate::formats::Format;
+use crate::image::{BackingReference, Facts, Image, Specific, Survey};
+use crate::storage::Storage;
+use crate::units::{GuestRange, HostOffset, in_memory};
+use dialect::L1Order;
+use header::{HEADER_SIZE, Header, NamePlace, Recognised};
+use occupied::Occupied;
+use tables::{L1_PAGE, Tables};
+
 /// What a version 1 image has to tell beyond [`crate::Facts`].
 #[derive(Clone, Debug)]
 pub struct Qcow1Facts {
@@ -28,4 +53,198 @@ pub enum Dialect {
     Xen,
     /// Xen's tapdisk before 2008: the L1 table, or part of it, is little-endian.
     XenLittleEndian,
+}
+
+impl fmt::Display for Dialect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Dialect::Qemu => "qemu",
+            Dialect::Xen => "xen",
+            Dialect::XenLittleEndian => "xen-little-endian",
+        })
+    }
+}
+
+/// A version 1 image.
+pub struct Qcow1Image {
+    header: Header,
+    tables: Tables,
+    occupied: OnceLock<Occupied>,
+    cipher: Option<SectorCipher>,
+    facts: Facts,
+}
+
+/// How many bytes of the file's start are looked at: the header and what Xen put behind it.
+const START: u64 = 64;
+
+impl Qcow1Image {
+    /// Opens a version 1 image. `passphrase` is used where the image is encrypted; whether it is
+    /// the right one, the format cannot tell.
+    ///
+    /// Fails where a number of the header is impossible. Reads the header, the backing file's
+    /// name and the first piece of the L1 table, however large the disk claims to be.
+    pub fn open(storage: Box<dyn Storage>, passphrase: Option<&Passphrase>) -> Result<Self> {
+        let path = storage.path().to_owned();
+        let file_size = storage
+            .size()
+            .map_err(|source| Error::host("asking for the file's size", &path, source))?;
+        let mut start = vec![0; in_memory(file_size.min(START))];
+        read(&*storage, "reading the header", &mut start, 0)?;
+        let header = match header::recognise(&start) {
+            Recognised::Header(raw) => {
+                raw.validated(file_size).map_err(|finding| Error::broken(&path, finding))?
+            }
+            Recognised::Cut => {
+                let finding = Finding::new(Rule::HeaderCut).at(HostOffset::new(file_size));
+                return Err(Error::broken(&path, finding));
+            }
+            Recognised::OtherVersion(version) => {
+                return Err(not_version_1(path, format!("it is QCOW version {version}")));
+            }
+            Recognised::No => {
+                return Err(not_version_1(path, "it does not begin with its magic".into()));
+            }
+        };
+        let l1_order = L1Order { is_xen: dialect::is_xen(&start, header.l1_at), file_size };
+        let backing = backing_reference(&*storage, &header)?;
+        let cipher = passphrase.filter(|_| header.is_encrypted).map(SectorCipher::new);
+        let mut image = Self {
+            facts: facts(&header, file_size, backing),
+            tables: Tables::new(storage, file_size, l1_order),
+            occupied: OnceLock::new(),
+            cipher,
+            header,
+        };
+        image.recognise_writer()?;
+        Ok(image)
+    }
+
+    /// The dialect and the producer show in the first piece of the L1 table.
+    fn recognise_writer(&mut self) -> Result<()> {
+        let (dialect, lowest_l2) = self.first_l1_entries()?;
+        let producer = producer::of(&self.header, dialect, lowest_l2);
+        if dialect == Dialect::XenLittleEndian {
+            let finding = Finding::new(Rule::XenByteOrder).at(HostOffset::new(self.header.l1_at));
+            self.facts.findings.push(finding);
+        }
+        if let Specific::Qcow1(facts) = &mut self.facts.specific {
+            (facts.dialect, facts.producer) = (dialect, producer);
+        }
+        Ok(())
+    }
+
+    fn first_l1_entries(&self) -> Result<(Dialect, Option<u64>)> {
+        let order = self.tables.l1_order;
+        let assumed = if order.is_xen { Dialect::Xen } else { Dialect::Qemu };
+        if self.header.l1_at < HEADER_SIZE {
+            return Ok((assumed, None));
+        }
+        let entries = self.header.l1_entries.min(L1_PAGE);
+        let present = entries.min(self.tables.file_size.saturating_sub(self.header.l1_at) / 8);
+        let mut bytes = vec![0; in_memory(present * 8)];
+        read(&*self.tables.storage, "reading the L1 table", &mut bytes, self.header.l1_at)?;
+        let raw = bytes.as_chunks().0;
+        let told: Vec<_> = raw.iter().filter_map(|raw| order.dialect(*raw)).collect();
+        let dialect = match told.contains(&Dialect::XenLittleEndian) {
+            true => Dialect::XenLittleEndian,
+            false => assumed,
+        };
+        let lowest = raw.iter().map(|raw| order.decode(*raw)).filter(|entry| *entry != 0).min();
+        Ok((dialect, lowest))
+    }
+
+    /// The place of an L1 entry in the file.
+    fn l1_entry_at(&self, index: u64) -> HostOffset {
+        HostOffset::new(self.header.l1_at.saturating_add(index * 8))
+    }
+
+    /// Whether an L2 table of this place may be: whole or cut, but on nothing else.
+    fn l2_overlaps_head(&self, at: u64) -> bool {
+        let (l1_start, l1_end) = self.header.l1_range();
+        let end = at + self.header.l2_entries() * 8;
+        at < HEADER_SIZE || (at < l1_end && l1_start < end)
+    }
+
+    /// The host ranges of header and tables, gathered when first asked for.
+    fn occupied(&self) -> Result<&Occupied> {
+        if let Some(occupied) = self.occupied.get() {
+            return Ok(occupied);
+        }
+        let occupied = Occupied::gather(self)?;
+        Ok(self.occupied.get_or_init(|| occupied))
+    }
+}
+
+impl Image for Qcow1Image {
+    fn facts(&self) -> &Facts {
+        &self.facts
+    }
+
+    fn storage(&self) -> &dyn Storage {
+        &*self.tables.storage
+    }
+
+    fn map(&self, within: GuestRange, found: &mut ExtentList) -> Result<()> {
+        map::Walk::new(self, within, found).run()
+    }
+
+    fn cipher(&self) -> Option<&SectorCipher> {
+        self.cipher.as_ref()
+    }
+
+    fn survey(&self, report: &mut dyn FnMut(Finding)) -> Result<Survey> {
+        survey::run(self, report)
+    }
+}
+
+fn read(storage: &dyn Storage, doing: &'static str, out: &mut [u8], at: u64) -> Result<()> {
+    let at = HostOffset::new(at);
+    storage.read_at(out, at).map_err(|source| Error::io(doing, storage, at, source))
+}
+
+fn not_version_1(path: std::path::PathBuf, resembles: String) -> Error {
+    Error::NotThisFormat { path, expected: "a QCOW version 1 image", resembles }
+}
+
+fn facts(header: &Header, file_size: u64, backing: Option<(BackingReference, bool)>) -> Facts {
+    let mut findings = header.findings.clone();
+    if let Some((_, true)) = backing
+        && let NamePlace::At { at, .. } = header.backing_name
+    {
+        findings.push(Finding::new(Rule::BackingNameText).at(at));
+    }
+    Facts {
+        format: Format::Qcow1,
+        virtual_size: header.size,
+        file_size,
+        cluster_size: Some(header.cluster_size),
+        backing: backing.map(|(reference, _)| reference),
+        is_encrypted: header.is_encrypted,
+        specific: Specific::Qcow1(Qcow1Facts {
+            cluster_bits: header.cluster_size.bits(),
+            l2_bits: header.l2_bits,
+            l1_at: header.l1_at,
+            l1_entries: header.l1_entries,
+            mtime: header.mtime,
+            dialect: Dialect::Qemu,
+            producer: "unknown",
+        }),
+        findings,
+    }
+}
+
+/// The backing file's name, and whether a zero byte cut it.
+fn backing_reference(
+    storage: &dyn Storage,
+    header: &Header,
+) -> Result<Option<(BackingReference, bool)>> {
+    let NamePlace::At { at, length } = header.backing_name else { return Ok(None) };
+    let mut name = vec![0; in_memory(length)];
+    read(storage, "reading the backing file's name", &mut name, at.get())?;
+    let counted = name.iter().position(|byte| *byte == 0);
+    name.truncate(counted.unwrap_or(name.len()));
+    if name.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some((BackingReference { name, format: None }, counted.is_some())))
 }
