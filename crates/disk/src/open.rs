@@ -1,12 +1,27 @@
 //! Opening: which file, in which format, with which bases, under which lock.
 
+mod base;
+mod lock;
+mod probe;
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use crate::codec::aes::Passphrase;
-use crate::disk::Disk;
+use crate::disk::{Disk, Layer};
 use crate::error::{Error, Result};
+use crate::finding::{Finding, Rule};
 use crate::formats::Format;
-use crate::storage::Storage;
+use crate::formats::qcow1::Qcow1Image;
+use crate::formats::raw::RawImage;
+use crate::image::{Facts, Image};
+use crate::limits;
+use crate::storage::{HostFile, Storage};
+
+pub use base::escaped;
+pub use lock::lock_for_writing;
 
 /// How a disk is to be opened.
 #[derive(Clone, Debug, Default)]
@@ -41,24 +56,287 @@ pub enum FormatOrigin {
     Probed,
 }
 
+/// Which file a path led to, whatever it is called.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct FileIdentity {
+    device: u64,
+    inode: u64,
+}
+
+impl FileIdentity {
+    /// The identity of an open file. Two names of one block device are one file.
+    pub fn of(file: &File) -> std::io::Result<Self> {
+        let metadata = file.metadata()?;
+        if metadata.file_type().is_block_device() {
+            return Ok(Self { device: u64::MAX, inode: metadata.rdev() });
+        }
+        Ok(Self { device: metadata.dev(), inode: metadata.ino() })
+    }
+}
+
 /// What a file looked like when it was opened.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Stamp {
+    identity: FileIdentity,
     size: u64,
     modified: (i64, i64),
 }
 
 impl Stamp {
+    fn of(file: &File, path: &Path) -> Result<Self> {
+        let taken = || {
+            let metadata = file.metadata()?;
+            Ok(Self {
+                identity: FileIdentity::of(file)?,
+                size: metadata.len(),
+                modified: (metadata.mtime(), metadata.mtime_nsec()),
+            })
+        };
+        taken().map_err(|source: std::io::Error| Error::host("looking at the file", path, source))
+    }
+
     pub(crate) fn still_holds(&self, path: &Path, storage: &dyn Storage) -> Result<()> {
-        let _ = (path, storage);
-        Ok(())
+        match storage.as_file() {
+            Some(file) if Self::of(file, path)? != *self => {
+                Err(Error::Changed { path: path.to_owned() })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Layer {
+    /// Which file it is, if it is a file.
+    pub fn identity(&self) -> Option<FileIdentity> {
+        self.stamp.map(|stamp| stamp.identity)
     }
 }
 
 impl Disk {
     /// Opens the image at `path` and, where `options` ask for it, what lies behind it.
+    ///
+    /// A base is looked up from its overlay's folder, must be a regular file, and must lie in
+    /// the top image's folder or below, or in one of `base_roots`; names that are no file names
+    /// are refused. Every file is opened for reading only and locked against writers as QEMU
+    /// does it, unless `force_share` is set.
     pub fn open(path: &Path, options: &OpenOptions) -> Result<Disk> {
-        let _ = options;
-        Err(Error::Unsupported { path: path.to_owned(), what: String::new() })
+        let mut chain = Opening { options, layers: Vec::new(), seen: HashSet::new(), keys_used: 0 };
+        let file = open_for_reading(path).map_err(|source| Error::host("opening", path, source))?;
+        let asked = options.format.map(|format| (format, FormatOrigin::Named));
+        chain.add(file, path.to_owned(), asked, true)?;
+        while options.with_bases && chain.add_base()? {}
+        chain.finish()
     }
+}
+
+/// A chain while it is being opened.
+struct Opening<'a> {
+    options: &'a OpenOptions,
+    layers: Vec<Layer>,
+    seen: HashSet<FileIdentity>,
+    keys_used: usize,
+}
+
+impl Opening<'_> {
+    fn add(
+        &mut self,
+        file: File,
+        path: PathBuf,
+        format: Option<(Format, FormatOrigin)>,
+        may_be_device: bool,
+    ) -> Result<()> {
+        require_seekable(&file, &path, may_be_device)?;
+        if !self.options.force_share {
+            lock::lock_for_reading(&file, &path)?;
+        }
+        let stamp = Stamp::of(&file, &path)?;
+        self.refuse_cycle(&stamp, &path)?;
+        let storage = Box::new(HostFile::new(file, path.clone()));
+        let (format, format_origin) = match format {
+            Some(named) => named,
+            None => (probe::format_of(&*storage)?, FormatOrigin::Probed),
+        };
+        let image = self.open_image(format, storage, &path)?;
+        self.layers.push(Layer { path, image, format_origin, stamp: Some(stamp) });
+        Ok(())
+    }
+
+    fn open_image(
+        &mut self,
+        format: Format,
+        storage: Box<dyn Storage>,
+        path: &Path,
+    ) -> Result<Box<dyn Image>> {
+        match format {
+            Format::Raw => Ok(Box::new(RawImage::open(storage)?)),
+            Format::Qcow2 => {
+                let _ = self.data_file()?;
+                Err(Error::Unsupported { path: path.to_owned(), what: "qcow2".into() })
+            }
+            Format::Qcow1 => {
+                let passphrases = &self.options.passphrases;
+                let passphrase = match passphrases.len() {
+                    1 => passphrases.first(),
+                    _ => passphrases.get(self.keys_used),
+                };
+                let image = Qcow1Image::open(storage, passphrase)?;
+                if image.facts().is_encrypted {
+                    self.keys_used += 1;
+                }
+                Ok(Box::new(image))
+            }
+        }
+    }
+
+    fn data_file(&self) -> Result<Option<Box<dyn Storage>>> {
+        // Only the top image's can be named.
+        let named = self.options.data_file.as_ref().filter(|_| self.layers.is_empty());
+        let Some(path) = named else { return Ok(None) };
+        let file = open_for_reading(path).map_err(|source| Error::host("opening", path, source))?;
+        require_seekable(&file, path, true)?;
+        if !self.options.force_share {
+            lock::lock_for_reading(&file, path)?;
+        }
+        Ok(Some(Box::new(HostFile::new(file, path.clone()))))
+    }
+
+    fn refuse_cycle(&mut self, stamp: &Stamp, path: &Path) -> Result<()> {
+        if self.seen.insert(stamp.identity) {
+            return Ok(());
+        }
+        let overlay = self.layers.last().map_or(path, |layer| &layer.path).to_owned();
+        let why = format!(
+            "its backing file {} is already part of the chain: the chain never ends",
+            escaped(path.as_os_str().as_encoded_bytes())
+        );
+        Err(Error::Base { overlay, why })
+    }
+
+    /// Opens the last layer's base, if it has one.
+    fn add_base(&mut self) -> Result<bool> {
+        let depth = self.layers.len();
+        let Some(overlay) = self.layers.last() else { return Ok(false) };
+        let facts = overlay.image.facts();
+        let override_path = self.options.bases.get(depth - 1).cloned();
+        if override_path.is_none() {
+            refuse_unreadable_name(&overlay.path, facts)?;
+        }
+        let Some(reference) = facts.backing.clone() else {
+            return match override_path {
+                // A name that cannot be read is a base all the same.
+                Some(path) if has_lost_name(facts) => self.add_named(path, None).map(|()| true),
+                Some(_) => Err(Error::Base {
+                    overlay: overlay.path.clone(),
+                    why: "it has no backing file, so that none can be given in its place".into(),
+                }),
+                None => Ok(false),
+            };
+        };
+        if depth >= limits::MAX_CHAIN {
+            let why = format!("the backing chain is longer than {} images", limits::MAX_CHAIN);
+            return Err(Error::Base { overlay: overlay.path.clone(), why });
+        }
+        match override_path {
+            Some(path) => self.add_named(path, reference.format.as_deref())?,
+            None => {
+                let recorded = reference.format.as_deref();
+                let format = self.base_format(depth, recorded, &overlay.path)?;
+                let search = base::Search {
+                    top: &self.layers[0].path,
+                    overlay: &overlay.path,
+                    roots: &self.options.base_roots,
+                };
+                let (file, path) = search.open(&reference.name)?;
+                self.add(file, path, format, false)?;
+            }
+        }
+        Ok(true)
+    }
+
+    /// Opens a base that the caller names, who may name what he likes.
+    fn add_named(&mut self, path: PathBuf, recorded: Option<&str>) -> Result<()> {
+        let format = self.base_format(self.layers.len(), recorded, &path)?;
+        let overlay = || self.layers.last().map(|layer| layer.path.clone()).unwrap_or_default();
+        let file = open_for_reading(&path).map_err(|source| Error::Base {
+            overlay: overlay(),
+            why: format!("the base given for it, {}, cannot be opened: {source}", path.display()),
+        })?;
+        self.add(file, path, format, true)
+    }
+
+    fn base_format(
+        &self,
+        depth: usize,
+        recorded: Option<&str>,
+        overlay: &Path,
+    ) -> Result<Option<(Format, FormatOrigin)>> {
+        let pinned = &self.options.base_formats;
+        if let Some(format) = pinned.get(depth - 1).or_else(|| pinned.last()) {
+            return Ok(Some((*format, FormatOrigin::Named)));
+        }
+        let Some(recorded) = recorded else { return Ok(None) };
+        match Format::from_name(recorded) {
+            Some(format) => Ok(Some((format, FormatOrigin::Recorded))),
+            None => Err(Error::Base {
+                overlay: overlay.to_owned(),
+                why: format!(
+                    "its backing file is recorded to be in the format {}, which is not supported",
+                    escaped(recorded.as_bytes())
+                ),
+            }),
+        }
+    }
+
+    fn finish(self) -> Result<Disk> {
+        let disk = Disk::of_layers(self.layers);
+        let surplus = self.options.passphrases.len() > self.keys_used.max(1);
+        let useless = self.keys_used == 0 && !self.options.passphrases.is_empty();
+        if surplus || useless {
+            let why = match self.keys_used {
+                0 => "a passphrase was given, but the image is not encrypted".to_owned(),
+                used => format!(
+                    "{} passphrases were given, but {used} layers are encrypted",
+                    self.options.passphrases.len()
+                ),
+            };
+            return Err(Error::Key { path: disk.path().to_owned(), why });
+        }
+        Ok(disk)
+    }
+}
+
+/// Opens a file without waiting for whoever may be at its other end.
+fn open_for_reading(path: &Path) -> std::io::Result<File> {
+    use std::os::unix::fs::OpenOptionsExt;
+    File::options().read(true).custom_flags(nix::libc::O_NONBLOCK).open(path)
+}
+
+fn has_lost_name(facts: &Facts) -> bool {
+    facts.findings.iter().any(|finding| finding.rule == Rule::BackingNamePlace)
+}
+
+/// A backing file that cannot be named is not the same as none: what it held would read as zeros.
+fn refuse_unreadable_name(path: &Path, facts: &Facts) -> Result<()> {
+    let is_name = |finding: &&Finding| finding.rule == Rule::BackingNamePlace;
+    match facts.findings.iter().find(is_name) {
+        Some(finding) => Err(Error::broken(path, *finding)),
+        None => Ok(()),
+    }
+}
+
+fn require_seekable(file: &File, path: &Path, may_be_device: bool) -> Result<()> {
+    let metadata =
+        file.metadata().map_err(|source| Error::host("looking at the file", path, source))?;
+    let kind = metadata.file_type();
+    if kind.is_file() || (may_be_device && kind.is_block_device()) {
+        return Ok(());
+    }
+    let what = if kind.is_dir() {
+        "a folder, not an image"
+    } else if kind.is_block_device() {
+        "a block device, and bases are regular files unless you name them"
+    } else {
+        "neither a regular file nor a block device"
+    };
+    Err(Error::Refused { path: path.to_owned(), why: what.into() })
 }

@@ -1,0 +1,73 @@
+//! Locks that QEMU respects, and the other way round.
+//!
+//! QEMU locks single bytes of an image with open-file-description locks: byte 100 + n says "I use
+//! permission n", byte 200 + n says "I let nobody else use permission n". All locks are shared
+//! ones; a conflict is found by asking whether an exclusive one would be granted.
+
+use std::fs::File;
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, fcntl};
+use nix::libc;
+
+use crate::error::{Error, Result};
+
+const USED: libc::off_t = 100;
+const DENIED: libc::off_t = 200;
+
+/// QEMU's permissions, by number.
+const CONSISTENT_READ: libc::off_t = 0;
+const WRITE: libc::off_t = 1;
+const RESIZE: libc::off_t = 3;
+
+/// Locks a file that is to be read: others may read it, nobody may write or resize it.
+pub(super) fn lock_for_reading(file: &File, path: &Path) -> Result<()> {
+    lock(file, path, &[CONSISTENT_READ], &[WRITE, RESIZE])
+}
+
+/// Locks a file that is to be written: nobody else may read, write or resize it.
+pub fn lock_for_writing(file: &File, path: &Path) -> Result<()> {
+    lock(file, path, &[CONSISTENT_READ, WRITE, RESIZE], &[CONSISTENT_READ, WRITE, RESIZE])
+}
+
+fn lock(file: &File, path: &Path, used: &[libc::off_t], denied: &[libc::off_t]) -> Result<()> {
+    let taken = used.iter().map(|n| USED + n).chain(denied.iter().map(|n| DENIED + n));
+    let to_ask = used.iter().map(|n| DENIED + n).chain(denied.iter().map(|n| USED + n));
+    for byte in taken {
+        match fcntl(file, FcntlArg::F_OFD_SETLK(&one_byte(libc::F_RDLCK, byte))) {
+            Ok(_) => {}
+            Err(Errno::EAGAIN | Errno::EACCES) => return Err(in_use(path)),
+            // A file system without locks: nobody else can hold one either.
+            Err(Errno::ENOLCK | Errno::EOPNOTSUPP | Errno::EINVAL) => return Ok(()),
+            Err(error) => return Err(failed(path, error)),
+        }
+    }
+    for byte in to_ask {
+        let mut answer = one_byte(libc::F_WRLCK, byte);
+        fcntl(file, FcntlArg::F_OFD_GETLK(&mut answer)).map_err(|error| failed(path, error))?;
+        if i32::from(answer.l_type) != libc::F_UNLCK {
+            return Err(in_use(path));
+        }
+    }
+    Ok(())
+}
+
+fn in_use(path: &Path) -> Error {
+    Error::InUse { path: path.to_owned() }
+}
+
+fn failed(path: &Path, error: Errno) -> Error {
+    Error::host("locking", path, error)
+}
+
+fn one_byte(kind: libc::c_int, at: libc::off_t) -> libc::flock {
+    libc::flock {
+        // The constants are small; the field's type is narrower on some systems.
+        l_type: libc::c_short::try_from(kind).unwrap_or_default(),
+        l_whence: libc::c_short::try_from(libc::SEEK_SET).unwrap_or_default(),
+        l_start: at,
+        l_len: 1,
+        l_pid: 0,
+    }
+}
