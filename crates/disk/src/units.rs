@@ -133,6 +133,9 @@ impl ClusterSize {
     /// The smallest and the largest exponent that any format here knows.
     pub const BITS: std::ops::RangeInclusive<u8> = 9..=21;
 
+    /// The smallest cluster size: a sector.
+    pub const SECTOR: Self = Self { bits: 9 };
+
     /// The cluster size of `2^bits` bytes, where `bits` is 9 to 21.
     pub const fn from_bits(bits: u8) -> Option<Self> {
         if bits >= 9 && bits <= 21 { Some(Self { bits }) } else { None }

@@ -1,5 +1,9 @@
 //! Raw: guest bytes and nothing else. Holes of the file are zeros.
 
+mod target;
+
+pub use target::RawTarget;
+
 use crate::error::{Error, Result};
 use crate::extent::{Encoding, ExtentList, Payload, Stored};
 use crate::finding::Finding;

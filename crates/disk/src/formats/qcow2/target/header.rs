@@ -1,0 +1,153 @@
+//! The header as it is written: version 3, no feature bits, all of it in cluster 0.
+
+use std::mem::size_of;
+
+use zerocopy::big_endian::{U32, U64};
+use zerocopy::{Immutable, IntoBytes};
+
+use super::RecordedBacking;
+use super::room::Tail;
+use crate::limits;
+use crate::units::{ClusterSize, in_memory};
+
+/// The header as it lies in the file.
+#[derive(IntoBytes, Immutable)]
+#[repr(C)]
+struct RawHeader {
+    magic: [u8; 4],
+    version: U32,
+    backing_name_at: U64,
+    backing_name_length: U32,
+    cluster_bits: U32,
+    size: U64,
+    crypt_method: U32,
+    l1_entries: U32,
+    l1_at: U64,
+    refcount_table_at: U64,
+    refcount_table_clusters: U32,
+    snapshots: U32,
+    snapshots_at: U64,
+    incompatible: U64,
+    compatible: U64,
+    autoclear: U64,
+    refcount_order: U32,
+    header_length: U32,
+    compression_type: u8,
+    padding: [u8; 7],
+}
+
+const HEADER_LENGTH: u32 = 112;
+const _: () = assert!(size_of::<RawHeader>() == HEADER_LENGTH as usize);
+
+/// Counters of 16 bits.
+const REFCOUNT_ORDER: u32 = 4;
+
+const BACKING_FORMAT: u32 = 0xE279_2ACA;
+const END: u32 = 0;
+
+/// The longest name of a backing format that QEMU reads, in bytes.
+const MAX_BACKING_FORMAT: usize = 15;
+
+/// What comes behind the header's fields: the extensions, then the backing file's name.
+pub(super) struct Extensions {
+    bytes: Vec<u8>,
+    name_length: u32,
+}
+
+impl Extensions {
+    /// The extensions of an image over `backing`, or why they cannot be had.
+    pub(super) fn new(
+        backing: Option<&RecordedBacking>,
+        cluster_size: ClusterSize,
+    ) -> Result<Self, String> {
+        let mut bytes = Vec::new();
+        if let Some(backing) = backing {
+            check(backing)?;
+            push(&mut bytes, BACKING_FORMAT, backing.format.as_bytes());
+        }
+        push(&mut bytes, END, &[]);
+        let Some(backing) = backing else { return Ok(Self { bytes, name_length: 0 }) };
+        let before = u64::from(HEADER_LENGTH) + bytes.len() as u64;
+        let room = (cluster_size.bytes() - before).min(limits::MAX_BACKING_NAME);
+        match u32::try_from(backing.name.len()) {
+            Ok(name_length) if u64::from(name_length) <= room => {
+                bytes.extend_from_slice(&backing.name);
+                Ok(Self { bytes, name_length })
+            }
+            _ => Err(format!(
+                "the name of the backing file has {} bytes; a qcow2 image with clusters of {} \
+                 bytes has room for {room}",
+                backing.name.len(),
+                cluster_size.bytes()
+            )),
+        }
+    }
+
+    /// All that is written to cluster 0. Nothing is written behind it: the rest is never read.
+    pub(super) fn header(
+        &self,
+        cluster_size: ClusterSize,
+        virtual_size: u64,
+        l1_entries: u32,
+        tail: &Tail,
+    ) -> Vec<u8> {
+        let name_at = match self.name_length {
+            0 => 0,
+            length => u64::from(HEADER_LENGTH) + self.bytes.len() as u64 - u64::from(length),
+        };
+        let table_clusters = u32::try_from(tail.table_clusters).expect("at most 8 MiB");
+        let header = RawHeader {
+            magic: *b"QFI\xFB",
+            version: U32::new(3),
+            backing_name_at: U64::new(name_at),
+            backing_name_length: U32::new(self.name_length),
+            cluster_bits: U32::new(u32::from(cluster_size.bits())),
+            size: U64::new(virtual_size),
+            crypt_method: U32::new(0),
+            l1_entries: U32::new(l1_entries),
+            l1_at: U64::new(tail.l1_at.get()),
+            refcount_table_at: U64::new(tail.table_at.get()),
+            refcount_table_clusters: U32::new(table_clusters),
+            snapshots: U32::new(0),
+            snapshots_at: U64::new(0),
+            incompatible: U64::new(0),
+            compatible: U64::new(0),
+            autoclear: U64::new(0),
+            refcount_order: U32::new(REFCOUNT_ORDER),
+            header_length: U32::new(HEADER_LENGTH),
+            compression_type: 0,
+            padding: [0; 7],
+        };
+        let mut bytes = header.as_bytes().to_vec();
+        bytes.extend_from_slice(&self.bytes);
+        bytes
+    }
+}
+
+fn push(bytes: &mut Vec<u8>, kind: u32, data: &[u8]) {
+    let length = u32::try_from(data.len()).expect("a format name is short");
+    bytes.extend_from_slice(&kind.to_be_bytes());
+    bytes.extend_from_slice(&length.to_be_bytes());
+    bytes.extend_from_slice(data);
+    bytes.resize(bytes.len().next_multiple_of(8), 0);
+}
+
+fn check(backing: &RecordedBacking) -> Result<(), String> {
+    if backing.name.is_empty() || backing.name.contains(&0) {
+        return Err("the name of a backing file is at least one byte, none of them zero".into());
+    }
+    if backing.format.is_empty() || backing.format.len() > MAX_BACKING_FORMAT {
+        return Err(format!(
+            "the name of a backing file's format has 1 to {MAX_BACKING_FORMAT} bytes"
+        ));
+    }
+    Ok(())
+}
+
+/// The length to which a table that does not fill its clusters is padded, so that it can be
+/// written past the page cache.
+pub(super) fn padded(mut bytes: Vec<u8>, cluster_size: ClusterSize) -> Vec<u8> {
+    let unit = in_memory(cluster_size.bytes().min(4096));
+    bytes.resize(bytes.len().next_multiple_of(unit), 0);
+    bytes
+}
