@@ -36,16 +36,6 @@ pub enum Error {
         /// Why not.
         why: String,
     },
-    /// There is not enough room.
-    #[error("{}: needs {needed} bytes, {free} are free", path.display())]
-    NoSpace {
-        /// The target.
-        path: PathBuf,
-        /// Bytes that the result may need.
-        needed: u64,
-        /// Bytes that the file system has.
-        free: u64,
-    },
     /// The result does not read as the source did.
     #[error("{}: differs from the source at guest byte {at}", path.display())]
     Mismatch {

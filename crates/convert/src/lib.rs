@@ -1,8 +1,24 @@
 //! Converting disks: walks one disk's extents and moves each one's bytes, by the cheapest way
 //! its encoding allows, to the place that a target reserves for them.
 
+mod batches;
+mod blank;
+mod convert;
+mod digest;
 mod error;
+mod losses;
 mod options;
+mod output;
+mod pace;
+mod prescan;
+mod run;
+mod source;
+mod turnstile;
+mod verify;
+mod worker;
+mod zeros;
+
+pub use convert::{convert, create};
 
 pub use error::{Error, Result};
 pub use options::{

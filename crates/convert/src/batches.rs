@@ -1,0 +1,114 @@
+//! Batches: the work, cut into pieces that depend on nothing but the image.
+
+use calve_disk::units::{GuestOffset, GuestRange};
+use calve_disk::{Extent, Payload};
+
+use crate::error::Result;
+use crate::source::{Source, Walk};
+
+/// Guest bytes in a batch that moves any: as much as a worker holds in memory, and a multiple of
+/// every cluster size there is.
+pub(crate) const BATCH: u64 = 2 << 20;
+
+/// A range of the result and what fills it.
+pub(crate) struct Batch {
+    /// Its number: batches are placed in this order.
+    pub(crate) turn: u64,
+    /// The range of the result. Only one without stored bytes is longer than [`BATCH`].
+    pub(crate) range: GuestRange,
+    /// What fills it.
+    pub(crate) content: Content,
+}
+
+/// What fills a batch.
+pub(crate) enum Content {
+    /// Nothing: all of it is of one kind, and no byte has to be read.
+    Void(Void),
+    /// Stretches of the source, in order and without gaps.
+    Stretches(Vec<Stretch>),
+}
+
+/// Why there is nothing to read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Void {
+    /// No layer of the source has anything here.
+    Hole,
+    /// A layer of the source says zeros; `layer` is which.
+    Zeros { layer: usize },
+}
+
+/// Consecutive extents of one of the source's disks.
+pub(crate) struct Stretch {
+    /// Which disk.
+    pub(crate) part: usize,
+    /// Its extents, in its own guest offsets.
+    pub(crate) extents: Vec<Extent>,
+}
+
+impl Stretch {
+    pub(crate) fn length(&self) -> u64 {
+        self.extents.iter().map(|extent| extent.range.length).sum()
+    }
+}
+
+/// Cuts a source into batches.
+pub(crate) struct Batches<'a> {
+    walk: Walk<'a>,
+    next: GuestOffset,
+    turn: u64,
+    longest_void: u64,
+}
+
+impl<'a> Batches<'a> {
+    /// The batches of a source. `longest_void` bounds the batches that have nothing to read.
+    pub(crate) fn of(source: &'a Source, longest_void: u64) -> Self {
+        Self { walk: source.walk(), next: GuestOffset::default(), turn: 0, longest_void }
+    }
+
+    /// The next batch; `None` at the end.
+    pub(crate) fn pull(&mut self) -> Result<Option<Batch>> {
+        let Some((_, first)) = self.walk.peek()? else { return Ok(None) };
+        let content = match void_of(&first) {
+            Some(void) if first.range.length >= BATCH => self.void(void, first.range.length),
+            _ => self.stretches()?,
+        };
+        let (length, content) = content;
+        let batch = Batch { turn: self.turn, range: GuestRange::new(self.next, length), content };
+        self.turn += 1;
+        self.next = self.next + length;
+        Ok(Some(batch))
+    }
+
+    /// As many whole batches of nothing as come next.
+    fn void(&mut self, void: Void, length: u64) -> (u64, Content) {
+        let length = length.min(self.longest_void) / BATCH * BATCH;
+        self.walk.take(length);
+        (length, Content::Void(void))
+    }
+
+    fn stretches(&mut self) -> Result<(u64, Content)> {
+        let mut stretches: Vec<Stretch> = Vec::new();
+        let mut room = BATCH;
+        while room > 0
+            && let Some((part, extent)) = self.walk.peek()?
+        {
+            let wanted = GuestRange::new(extent.range.start, room);
+            let extent = extent.clipped(wanted);
+            self.walk.take(room);
+            room -= extent.range.length;
+            match stretches.last_mut() {
+                Some(last) if last.part == part => last.extents.push(extent),
+                _ => stretches.push(Stretch { part, extents: vec![extent] }),
+            }
+        }
+        Ok((BATCH - room, Content::Stretches(stretches)))
+    }
+}
+
+fn void_of(extent: &Extent) -> Option<Void> {
+    match extent.payload {
+        Payload::Hole { .. } => Some(Void::Hole),
+        Payload::Zero { layer, .. } => Some(Void::Zeros { layer }),
+        _ => None,
+    }
+}

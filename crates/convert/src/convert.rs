@@ -1,0 +1,254 @@
+//! The conversion from end to end: look first, write under another name, name it last.
+
+use std::path::Path;
+use std::sync::Mutex;
+use std::sync::atomic::AtomicU64;
+
+use calve_disk::formats::qcow2::{Qcow2Target, Qcow2TargetOptions, RecordedBacking};
+use calve_disk::formats::raw::RawTarget;
+use calve_disk::units::in_memory;
+use calve_disk::{Disk, Error as DiskError, Finish, Format, HostFile, Storage, StorageMut, Target};
+
+use crate::batches::{BATCH, Batches};
+use crate::digest::Tree;
+use crate::error::{Error, Result};
+use crate::losses::Losses;
+use crate::options::{
+    Cache, Control, Options, Phase, Placement, Progress, Qcow2Options, Salvage, Summary,
+    TargetFormat,
+};
+use crate::output::Output;
+use crate::pace::Pace;
+use crate::run::{InTurn, Plan, Run};
+use crate::source::Source;
+use crate::turnstile::Turnstile;
+use crate::{blank, prescan, verify};
+
+/// The longest batch of nothing, where nothing has to be done for it.
+const LONGEST_VOID: u64 = 1 << 62;
+
+/// The longest batch of nothing, where each of its clusters means work or memory.
+const LONGEST_WORKED_VOID: u64 = 64 * BATCH;
+
+/// Converts the disks, one behind the other, to a new image at `target`.
+///
+/// The target bears its name only when it is whole and, unless `options` say otherwise, on the
+/// medium; whatever fails before leaves nothing behind, except where [`Placement::Existing`] made
+/// it write into what was there. The sources are only read, and a change of one during the run
+/// is an error.
+pub fn convert(
+    sources: Vec<Disk>,
+    target: &Path,
+    options: &Options,
+    control: &Control,
+) -> Result<Summary> {
+    let source = Source::new(sources);
+    for disk in source.disks() {
+        disk.require_keys()?;
+    }
+    let base = base_of(&options.format);
+    let mut read: Vec<&Disk> = source.disks().collect();
+    read.extend(base.map(|(disk, _)| disk));
+    let output = Output::open(target, options.placement, options.cache, &read)?;
+    let total = prescan::run(&source, options.salvage, control)?;
+    let existing = existing_size(options, &output)?;
+    let size = target_size(source.size(), existing, &output)?;
+    let place = target_for(size, options, &output)?;
+    blank::begin(&output.file, options)?;
+    let plan = plan(options, &*place);
+    let is_worked = plan.digest || plan.sparse == 0 || base.is_some();
+    let longest_void = if is_worked { LONGEST_WORKED_VOID } else { LONGEST_VOID };
+    let in_turn =
+        InTurn { target: place, losses: Losses::default(), tree: Tree::default(), stored: 0 };
+    let run = Run {
+        source: &source,
+        base,
+        options,
+        plan,
+        file: &output.file,
+        control,
+        pace: Pace::new(options.rate_limit),
+        batches: Mutex::new(Batches::of(&source, longest_void)),
+        placed: Turnstile::new(in_turn),
+        done: AtomicU64::new(0),
+        total,
+    };
+    run.run()?;
+    let InTurn { target: mut place, losses, tree, stored } = run.placed.into_inner();
+    let progress = Progress { phase: Phase::Syncing, done: total, total };
+    (control.progress)(progress);
+    let finish = place.finish()?;
+    let file_size = write_finish(&output.file, finish, options)?;
+    source.unchanged()?;
+    if let Some((base, _)) = base {
+        base.unchanged()?;
+    }
+    let blake3 = match options.verify {
+        true => {
+            let digest = tree.finish();
+            verify::run(&source, &output, options, &digest, control)?;
+            Some(digest.to_hex().to_string())
+        }
+        false => None,
+    };
+    if control.stop.load(std::sync::atomic::Ordering::Relaxed) {
+        return Err(Error::Stopped);
+    }
+    output.commit(options.cache)?;
+    Ok(Summary {
+        target: target.to_owned(),
+        virtual_size: place.virtual_size(),
+        source_size: source.size(),
+        file_size,
+        stored,
+        losses: losses.into_list(),
+        blake3,
+    })
+}
+
+/// Makes an empty image of `size` bytes at `target`.
+pub fn create(
+    target: &Path,
+    size: u64,
+    format: TargetFormat,
+    placement: Placement,
+    cache: Cache,
+) -> Result<Summary> {
+    let options = Options {
+        format,
+        sparse_size: 4096,
+        placement,
+        cache,
+        salvage: Salvage::Refuse,
+        verify: false,
+        threads: std::num::NonZeroUsize::MIN,
+        rate_limit: None,
+    };
+    let base = base_of(&options.format).map(|(disk, _)| disk);
+    let output = Output::open(target, placement, cache, base.as_slice())?;
+    let mut place = target_for(size, &options, &output)?;
+    blank::begin(&output.file, &options)?;
+    let finish = place.finish()?;
+    let file_size = write_finish(&output.file, finish, &options)?;
+    output.commit(cache)?;
+    Ok(Summary {
+        target: target.to_owned(),
+        virtual_size: place.virtual_size(),
+        source_size: size,
+        file_size,
+        stored: 0,
+        losses: Vec::new(),
+        blake3: None,
+    })
+}
+
+fn base_of(format: &TargetFormat) -> Option<(&Disk, Option<usize>)> {
+    match format {
+        TargetFormat::Qcow2(Qcow2Options { base: Some(base), .. }) => {
+            Some((&base.disk, base.layer))
+        }
+        _ => None,
+    }
+}
+
+/// The virtual size of what is there already, where that is written into.
+fn existing_size(options: &Options, output: &Output) -> Result<Option<u64>> {
+    if !matches!(options.placement, Placement::Existing { .. }) {
+        return Ok(None);
+    }
+    match &options.format {
+        TargetFormat::Raw => {
+            let size = output.file.size().map_err(|source| {
+                DiskError::host("asking for the target's size", &output.path, source)
+            })?;
+            Ok(Some(size))
+        }
+        TargetFormat::Qcow2(_) => Ok(Some(blank::existing(output)?.virtual_size)),
+    }
+}
+
+fn target_size(source: u64, existing: Option<u64>, output: &Output) -> Result<u64> {
+    match existing {
+        Some(size) if size < source => Err(Error::Target {
+            path: output.path.clone(),
+            why: format!("has room for {size} bytes, and the disk has {source}"),
+        }),
+        Some(size) => Ok(size),
+        None => Ok(source),
+    }
+}
+
+fn target_for(size: u64, options: &Options, output: &Output) -> Result<Box<dyn Target>> {
+    let TargetFormat::Qcow2(qcow2) = &options.format else {
+        return Ok(Box::new(RawTarget::new(size)));
+    };
+    let cluster_size = match options.placement {
+        Placement::Existing { .. } => blank::existing(output)?.cluster_size,
+        Placement::New | Placement::Replace => qcow2.cluster_size,
+    };
+    let backing = qcow2
+        .base
+        .as_ref()
+        .map(|base| RecordedBacking { name: base.name.clone(), format: base.format.clone() });
+    let options = Qcow2TargetOptions { virtual_size: size, cluster_size, backing };
+    Ok(Box::new(Qcow2Target::new(output.file.path(), &options)?))
+}
+
+fn plan(options: &Options, target: &dyn Target) -> Plan {
+    let (is_raw, compress) = match &options.format {
+        TargetFormat::Raw => (true, false),
+        TargetFormat::Qcow2(qcow2) => (false, qcow2.compress),
+    };
+    Plan {
+        is_raw,
+        cluster: in_memory(target.cluster_size().bytes()),
+        compress,
+        sparse: in_memory(options.sparse_size.min(BATCH)),
+        reads_zeros: match options.placement {
+            Placement::Existing { is_zero } => is_zero,
+            Placement::New | Placement::Replace => true,
+        },
+        digest: options.verify,
+    }
+}
+
+/// Writes what is left when all ranges are placed: the last tables, then what makes it an image.
+fn write_finish(file: &HostFile, finish: Finish, options: &Options) -> Result<u64> {
+    let write = |table: &calve_disk::TableWrite| {
+        file.write_at(&table.bytes, table.at)
+            .map_err(|source| DiskError::io("writing a table", file, table.at, source))
+    };
+    let sync = || {
+        if options.cache == Cache::Unsafe {
+            return Ok(());
+        }
+        file.sync().map_err(|source| DiskError::host("syncing", file.path(), source))
+    };
+    finish.tables.iter().try_for_each(write)?;
+    // A raw disk in an existing file keeps what lies behind it, and a device has the size it has.
+    if !matches!(options.placement, Placement::Existing { .. }) {
+        file.set_size(finish.file_size)
+            .map_err(|source| DiskError::host("setting the file's size", file.path(), source))?;
+    }
+    sync()?;
+    if let Some(header) = &finish.header {
+        write(header)?;
+        sync()?;
+    }
+    if options.cache == Cache::None
+        && let Some(file) = file.as_file()
+    {
+        // What was written is on the medium: the cache is given back.
+        let advice = rustix::fs::Advice::DontNeed;
+        let _ = rustix::fs::fadvise(file, 0, None, advice);
+    }
+    Ok(finish.file_size)
+}
+
+/// How a result is opened again.
+pub(crate) fn format_of(options: &Options) -> Format {
+    match options.format {
+        TargetFormat::Raw => Format::Raw,
+        TargetFormat::Qcow2(_) => Format::Qcow2,
+    }
+}

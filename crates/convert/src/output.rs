@@ -1,0 +1,248 @@
+//! Output: the file that is written, and the name that it bears only when it is whole.
+
+use std::collections::hash_map::RandomState;
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::hash::{BuildHasher, Hasher};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use calve_disk::open::{FileIdentity, lock_for_writing};
+use calve_disk::{Disk, Error as DiskError, HostFile};
+use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
+use rustix::io::Errno;
+
+use crate::error::{Error, Result};
+use crate::options::{Cache, Placement};
+
+/// The file that is written.
+pub(crate) struct Output {
+    /// Its bytes.
+    pub(crate) file: HostFile,
+    /// Where it is now: under a temporary name, or under its own.
+    pub(crate) path: PathBuf,
+    temporary: Option<Temporary>,
+    target: PathBuf,
+}
+
+/// A file under a temporary name, in the folder of the final one. Removed when dropped.
+struct Temporary {
+    folder: File,
+    name: OsString,
+    target_name: OsString,
+    replaces: bool,
+    has_final_name: bool,
+}
+
+impl Output {
+    /// Opens what is to be written. Fails, with nothing changed, where that would touch a source
+    /// or an existing file that nobody said may be touched.
+    pub(crate) fn open(
+        target: &Path,
+        placement: Placement,
+        cache: Cache,
+        disks: &[&Disk],
+    ) -> Result<Self> {
+        refuse_own_source(target, disks)?;
+        match placement {
+            Placement::Existing { .. } => Self::open_existing(target, cache),
+            Placement::New | Placement::Replace => {
+                let replaces = placement == Placement::Replace;
+                Self::create(target, replaces, cache, restricted_mode(disks))
+            }
+        }
+    }
+
+    fn open_existing(target: &Path, cache: Cache) -> Result<Self> {
+        let refused = |why: &str| Error::Target { path: target.to_owned(), why: why.to_owned() };
+        let failed = |source| DiskError::host("opening the target", target, source);
+        let followed = std::fs::metadata(target).map_err(failed)?.file_type();
+        if !followed.is_block_device() {
+            let itself = std::fs::symlink_metadata(target).map_err(failed)?.file_type();
+            if itself.is_symlink() {
+                return Err(refused("is a symbolic link, which is not followed; name the file"));
+            }
+            if !itself.is_file() {
+                return Err(refused("is neither a regular file nor a block device"));
+            }
+        }
+        let file = File::options()
+            .read(true)
+            .write(true)
+            .custom_flags(write_flags(cache))
+            .open(target)
+            .map_err(failed)?;
+        lock_for_writing(&file, target)?;
+        let path = target.to_owned();
+        Ok(Self {
+            file: HostFile::new(file, path.clone()),
+            path: path.clone(),
+            temporary: None,
+            target: path,
+        })
+    }
+
+    fn create(target: &Path, replaces: bool, cache: Cache, mode: u32) -> Result<Self> {
+        let refused = |why: &str| Error::Target { path: target.to_owned(), why: why.to_owned() };
+        let Some(target_name) = target.file_name() else {
+            return Err(refused("is no file name"));
+        };
+        match std::fs::symlink_metadata(target) {
+            Ok(there) if there.is_dir() => return Err(refused("is a folder")),
+            Ok(there) if !there.is_file() && !there.is_symlink() => {
+                return Err(refused("is no regular file; write into what is there with -n"));
+            }
+            Ok(_) if !replaces => return Err(refused("exists already")),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => {
+                return Err(DiskError::host("looking at the target", target, error).into());
+            }
+        }
+        let folder_path = match target.parent() {
+            Some(folder) if folder != Path::new("") => folder,
+            _ => Path::new("."),
+        };
+        let failed = |error: Errno| DiskError::host("creating the target", target, error);
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let folder = rustix::fs::open(folder_path, flags, Mode::empty()).map_err(failed)?;
+        let (file, name) = loop {
+            let name = temporary_name(target_name);
+            let flags =
+                OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+            match rustix::fs::openat(&folder, &name, flags, Mode::from_raw_mode(mode)) {
+                Ok(file) => break (File::from(file), name),
+                Err(Errno::EXIST) => {}
+                Err(error) => return Err(failed(error).into()),
+            }
+        };
+        let temporary = Temporary {
+            folder: File::from(folder),
+            name,
+            target_name: target_name.to_owned(),
+            replaces,
+            has_final_name: false,
+        };
+        let path = folder_path.join(&temporary.name);
+        // From here on the file goes away with `temporary`, whatever fails.
+        let file = if write_flags(cache) == 0 {
+            file
+        } else {
+            File::options()
+                .read(true)
+                .write(true)
+                .custom_flags(write_flags(cache))
+                .open(&path)
+                .map_err(|source| DiskError::host("creating the target", target, source))?
+        };
+        lock_for_writing(&file, target)?;
+        Ok(Self {
+            // What goes wrong with it is told under the name that the caller knows.
+            file: HostFile::new(file, target.to_owned()),
+            path,
+            temporary: Some(temporary),
+            target: target.to_owned(),
+        })
+    }
+
+    /// Gives the file its name. Its content must be on the medium already.
+    pub(crate) fn commit(mut self, cache: Cache) -> Result<()> {
+        let Some(mut temporary) = self.temporary.take() else { return Ok(()) };
+        let named = temporary.take_name();
+        match named {
+            Ok(()) => temporary.has_final_name = true,
+            Err(Errno::EXIST) => {
+                let why = "came into being while the conversion ran".to_owned();
+                return Err(Error::Target { path: self.target, why });
+            }
+            Err(error) => {
+                return Err(DiskError::host("naming the target", &self.target, error).into());
+            }
+        }
+        if cache != Cache::Unsafe {
+            let synced = temporary.folder.sync_all();
+            synced.map_err(|source| DiskError::host("syncing the folder", &self.target, source))?;
+        }
+        Ok(())
+    }
+}
+
+impl Temporary {
+    fn take_name(&self) -> std::result::Result<(), Errno> {
+        let (folder, from, to) = (&self.folder, &self.name, &self.target_name);
+        if self.replaces {
+            return rustix::fs::renameat(folder, from, folder, to);
+        }
+        match rustix::fs::renameat_with(folder, from, folder, to, RenameFlags::NOREPLACE) {
+            // A file system that cannot rename without replacing can still link without it.
+            Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
+                rustix::fs::linkat(folder, from, folder, to, AtFlags::empty())?;
+                rustix::fs::unlinkat(folder, from, AtFlags::empty())
+            }
+            done => done,
+        }
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        if self.has_final_name {
+            return;
+        }
+        // Best effort: there is nobody left to tell.
+        let _ = rustix::fs::unlinkat(&self.folder, &self.name, AtFlags::empty());
+    }
+}
+
+/// A name beside the final one that says whose it is, in case the machine fails.
+fn temporary_name(target: &OsStr) -> OsString {
+    const LONGEST: usize = 200;
+    let bytes = target.as_bytes();
+    let shown = &bytes[..bytes.len().min(LONGEST)];
+    let random = RandomState::new().build_hasher().finish();
+    let mut name = OsString::from(".");
+    name.push(OsStr::from_bytes(shown));
+    name.push(format!(".calve-{random:016x}"));
+    name
+}
+
+/// Nobody may read the result who may not read the source.
+fn restricted_mode(disks: &[&Disk]) -> u32 {
+    let modes = disks.iter().filter_map(|disk| {
+        let file = disk.top().storage().as_file()?;
+        let metadata = file.metadata().ok()?;
+        metadata.is_file().then(|| metadata.mode())
+    });
+    modes.fold(0o666, |all, mode| all & (mode | 0o600))
+}
+
+fn write_flags(cache: Cache) -> i32 {
+    let dsync = OFlags::DSYNC.bits();
+    match cache {
+        Cache::Writethrough | Cache::Directsync => i32::try_from(dsync).unwrap_or_default(),
+        Cache::Writeback | Cache::None | Cache::Unsafe => 0,
+    }
+}
+
+/// However it is spelled or linked, a target that is one of the files being read is refused.
+fn refuse_own_source(target: &Path, disks: &[&Disk]) -> Result<()> {
+    let open = File::options().read(true).custom_flags(nonblocking()).open(target);
+    let Ok(file) = open else { return Ok(()) };
+    let identity = FileIdentity::of(&file)
+        .map_err(|source| DiskError::host("looking at the target", target, source))?;
+    let mut layers = disks.iter().flat_map(|disk| disk.layers());
+    match layers.find(|layer| layer.identity() == Some(identity)) {
+        Some(layer) => Err(Error::Target {
+            path: target.to_owned(),
+            why: format!("is the same file as the source {}", layer.path.display()),
+        }),
+        None => Ok(()),
+    }
+}
+
+/// Opening a pipe by mistake must not wait for its other end.
+fn nonblocking() -> i32 {
+    i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default()
+}

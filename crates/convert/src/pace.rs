@@ -1,0 +1,44 @@
+//! Pace: no more bytes in a second than were asked for.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// A limit that several workers keep together. Without one it costs nothing.
+pub(crate) struct Pace {
+    limit: Option<Limit>,
+}
+
+struct Limit {
+    bytes_per_second: f64,
+    /// When all that was written so far may have been written at this pace.
+    due: Mutex<Instant>,
+}
+
+/// The longest that a pause of the writers counts as room for a burst behind it.
+const BURST: Duration = Duration::from_millis(100);
+
+impl Pace {
+    pub(crate) fn new(bytes_per_second: Option<u64>) -> Self {
+        let limit = bytes_per_second.filter(|rate| *rate > 0).map(|rate| Limit {
+            #[expect(clippy::cast_precision_loss, reason = "a rate needs no 53 bits")]
+            bytes_per_second: rate as f64,
+            due: Mutex::new(Instant::now()),
+        });
+        Self { limit }
+    }
+
+    /// Waits until `bytes` more may be written.
+    pub(crate) fn wait_for(&self, bytes: usize) {
+        let Some(limit) = &self.limit else { return };
+        #[expect(clippy::cast_precision_loss, reason = "a piece is a few MiB")]
+        let cost = Duration::from_secs_f64(bytes as f64 / limit.bytes_per_second);
+        let start = {
+            let mut due = limit.due.lock().unwrap_or_else(PoisonError::into_inner);
+            let now = Instant::now();
+            let start = (*due).max(now.checked_sub(BURST).unwrap_or(now));
+            *due = start + cost;
+            start
+        };
+        std::thread::sleep(start.saturating_duration_since(Instant::now()));
+    }
+}

@@ -1,0 +1,130 @@
+//! The run: workers pull batches, move their bytes, and place them in turn.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use calve_disk::StorageMut;
+use calve_disk::{Disk, Error as DiskError, TableWrite, Target};
+
+use crate::batches::Batches;
+use crate::digest::{Leaf, Tree};
+use crate::error::{Error, Result};
+use crate::losses::Losses;
+use crate::options::{Control, Loss, Options, Phase, Progress};
+use crate::pace::Pace;
+use crate::source::Source;
+use crate::turnstile::Turnstile;
+use crate::worker::Worker;
+
+/// Everything the workers share.
+pub(crate) struct Run<'a> {
+    pub(crate) source: &'a Source,
+    /// What lies behind a thin overlay, with the layer of the source that it is.
+    pub(crate) base: Option<(&'a Disk, Option<usize>)>,
+    pub(crate) options: &'a Options,
+    pub(crate) plan: Plan,
+    pub(crate) file: &'a dyn StorageMut,
+    pub(crate) control: &'a Control<'a>,
+    pub(crate) pace: Pace,
+    pub(crate) batches: Mutex<Batches<'a>>,
+    pub(crate) placed: Turnstile<InTurn>,
+    pub(crate) done: AtomicU64,
+    /// Guest bytes that the source stores.
+    pub(crate) total: u64,
+}
+
+/// How the target wants its bytes, as far as workers need to know.
+#[derive(Clone, Copy)]
+pub(crate) struct Plan {
+    /// Whether the target is raw: every byte has its place whether it is stored or not.
+    pub(crate) is_raw: bool,
+    /// Bytes of a cluster of the target, 512 for raw.
+    pub(crate) cluster: usize,
+    /// Whether clusters are packed.
+    pub(crate) compress: bool,
+    /// Bytes of zeros that are worth leaving out, 0 for none.
+    pub(crate) sparse: usize,
+    /// Whether what is not written reads as zeros.
+    pub(crate) reads_zeros: bool,
+    /// Whether the digest is taken.
+    pub(crate) digest: bool,
+}
+
+/// What is done turn by turn.
+pub(crate) struct InTurn {
+    pub(crate) target: Box<dyn Target>,
+    pub(crate) losses: Losses,
+    pub(crate) tree: Tree,
+    pub(crate) stored: u64,
+}
+
+impl InTurn {
+    pub(crate) fn note(&mut self, losses: Vec<Loss>, leaves: Vec<Leaf>) {
+        losses.into_iter().for_each(|loss| self.losses.add(loss));
+        leaves.into_iter().for_each(|leaf| self.tree.push(leaf));
+    }
+}
+
+impl Run<'_> {
+    /// Runs all workers to the end, or to the first failure.
+    pub(crate) fn run(&self) -> Result<()> {
+        let failure = Mutex::new(None);
+        std::thread::scope(|scope| {
+            for _ in 0..self.options.threads.get() {
+                scope.spawn(|| {
+                    // A panic closes the turnstile too, or the others would wait for ever.
+                    let _closing = ClosesOnPanic(&self.placed);
+                    if let Err(error) = self.work() {
+                        self.placed.close();
+                        let mut first = failure.lock().unwrap_or_else(PoisonError::into_inner);
+                        first.get_or_insert(error);
+                    }
+                });
+            }
+        });
+        match failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            Some(error) => Err(error),
+            None => Ok(()),
+        }
+    }
+
+    fn work(&self) -> Result<()> {
+        let mut worker = Worker::new(self);
+        loop {
+            if self.control.stop.load(Ordering::Relaxed) {
+                return Err(Error::Stopped);
+            }
+            let batch = self.batches.lock().unwrap_or_else(PoisonError::into_inner).pull()?;
+            let Some(batch) = batch else { return Ok(()) };
+            let Some(moved) = worker.batch(batch)? else {
+                // Another worker failed and tells why.
+                return Ok(());
+            };
+            let done = self.done.fetch_add(moved, Ordering::Relaxed) + moved;
+            let progress = Progress { phase: Phase::Copying, done, total: self.total };
+            (self.control.progress)(progress);
+        }
+    }
+
+    /// Writes guest bytes, keeping to the pace.
+    pub(crate) fn write(&self, bytes: &[u8], at: calve_disk::units::HostOffset) -> Result<()> {
+        self.pace.wait_for(bytes.len());
+        let written = self.file.write_at(bytes, at);
+        Ok(written.map_err(|source| DiskError::io("writing", self.file, at, source))?)
+    }
+
+    /// Writes tables that became complete.
+    pub(crate) fn write_tables(&self, tables: Vec<TableWrite>) -> Result<()> {
+        tables.into_iter().try_for_each(|table| self.write(&table.bytes, table.at))
+    }
+}
+
+struct ClosesOnPanic<'a>(&'a Turnstile<InTurn>);
+
+impl Drop for ClosesOnPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.close();
+        }
+    }
+}

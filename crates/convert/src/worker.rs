@@ -1,0 +1,493 @@
+//! Worker: reads one batch, decides the fate of each of its ranges, and writes it.
+//!
+//! The fates: a range is left out (zeros with nothing behind it, or what the base has anyway),
+//! marked as zeros, stored plainly, or packed and stored.
+
+use std::ops::Range;
+
+use calve_disk::codec::Deflater;
+use calve_disk::units::{GuestOffset, GuestRange, HostOffset, in_memory};
+use calve_disk::{
+    Disk, Error as DiskError, Extent, Form, HostErrors, Payload, Placed, Scratch, Target,
+};
+
+use crate::batches::{BATCH, Batch, Content, Stretch, Void};
+use crate::digest::{self, LEAF, Leaf};
+use crate::error::Result;
+use crate::losses::Refusal;
+use crate::options::{Filled, Loss, Salvage};
+use crate::run::{InTurn, Plan, Run};
+use crate::zeros::{data_runs, is_zero};
+
+/// One thread's buffers and decoders.
+pub(crate) struct Worker<'r, 'a> {
+    run: &'r Run<'a>,
+    scratch: Scratch,
+    deflater: Deflater,
+    data: Vec<u8>,
+    behind: Vec<u8>,
+    packed: Vec<u8>,
+}
+
+/// What becomes of a part of a batch, which begins and ends at clusters of the target.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Piece {
+    /// Bytes of the batch.
+    part: Range<usize>,
+    fate: Fate,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum Fate {
+    /// Nothing is stored: it reads right without.
+    Absent,
+    /// Reads as zeros, whatever lies behind.
+    Zero,
+    /// Stored as it is.
+    Plain,
+    /// Stored packed; the payload is this part of the packed bytes.
+    Packed(Range<usize>),
+}
+
+/// A write: part of the guest bytes or of the packed ones, and its place.
+struct Write {
+    at: HostOffset,
+    from: Range<usize>,
+    is_packed: bool,
+}
+
+impl<'r, 'a> Worker<'r, 'a> {
+    pub(crate) fn new(run: &'r Run<'a>) -> Self {
+        Self {
+            run,
+            scratch: Scratch::default(),
+            deflater: Deflater::new(),
+            data: Vec::new(),
+            behind: Vec::new(),
+            packed: Vec::new(),
+        }
+    }
+
+    /// Moves one batch and says how many stored guest bytes that were; `None` where the run is
+    /// over because another worker failed.
+    pub(crate) fn batch(&mut self, batch: Batch) -> Result<Option<u64>> {
+        match batch.content {
+            Content::Void(void) => self.void(batch.turn, batch.range, void),
+            Content::Stretches(stretches) => self.stretches(batch.turn, batch.range, &stretches),
+        }
+    }
+
+    fn void(&mut self, turn: u64, range: GuestRange, void: Void) -> Result<Option<u64>> {
+        let Plan { sparse, reads_zeros, .. } = self.run.plan;
+        if let Some((base, layer)) = self.run.base {
+            return self.void_over_base(turn, range, void, base, layer);
+        }
+        let leaves = self.void_leaves(range);
+        let stores_zeros = sparse == 0;
+        let placed = self.run.placed.enter(turn, |state| {
+            state.note(Vec::new(), leaves);
+            let mut places = Vec::new();
+            if stores_zeros {
+                state.target.place(range, Form::Plain, &mut places)?;
+            } else {
+                state.target.zero(range)?;
+            }
+            Ok::<_, DiskError>((places, state.target.take_tables()))
+        });
+        let Some(placed) = placed else { return Ok(None) };
+        let (places, tables) = placed?;
+        for place in places {
+            self.keep_zeros(place.at, place.range.length)?;
+        }
+        if !stores_zeros && !reads_zeros && self.run.plan.is_raw {
+            let at = HostOffset::new(range.start.get());
+            let file = self.run.file;
+            file.write_zeros(at, range.length)
+                .map_err(|source| DiskError::io("writing zeros", file, at, source))?;
+        }
+        self.run.write_tables(tables)?;
+        Ok(Some(0))
+    }
+
+    /// Room for zeros that are to be stored: kept by the file system where it can.
+    fn keep_zeros(&self, at: HostOffset, length: u64) -> Result<()> {
+        let file = self.run.file;
+        if !self.run.plan.reads_zeros {
+            file.write_zeros(at, length)
+                .map_err(|source| DiskError::io("writing zeros", file, at, source))?;
+        }
+        Ok(file
+            .allocate(at, length)
+            .map_err(|source| DiskError::io("allocating room", file, at, source))?)
+    }
+
+    /// A void of a source over a base: left to the base where that has the same, else zeros.
+    fn void_over_base(
+        &mut self,
+        turn: u64,
+        range: GuestRange,
+        void: Void,
+        base: &Disk,
+        layer: Option<usize>,
+    ) -> Result<Option<u64>> {
+        let is_left = match (void, layer) {
+            (Void::Hole, Some(_)) => true,
+            (Void::Zeros { layer: zeros }, Some(base_layer)) => zeros >= base_layer,
+            (_, None) => false,
+        };
+        let is_left = is_left || {
+            let mut extents = base.extents(range);
+            extents.try_fold(true, |all, extent| extent.map(|e| all && e.payload.is_zero()))?
+        };
+        let leaves = self.void_leaves(range);
+        let placed = self.run.placed.enter(turn, |state| {
+            state.note(Vec::new(), leaves);
+            if !is_left {
+                state.target.zero(range)?;
+            }
+            Ok::<_, DiskError>(state.target.take_tables())
+        });
+        let Some(tables) = placed else { return Ok(None) };
+        self.run.write_tables(tables?)?;
+        Ok(Some(0))
+    }
+
+    fn void_leaves(&mut self, range: GuestRange) -> Vec<Leaf> {
+        if !self.run.plan.digest {
+            return Vec::new();
+        }
+        self.data.clear();
+        self.data.resize(in_memory(LEAF), 0);
+        let size = self.run.source.size();
+        let starts = (range.start.get()..range.end().get()).step_by(in_memory(LEAF));
+        starts.map(|start| digest::leaf(&self.data, start, size)).collect()
+    }
+
+    fn stretches(
+        &mut self,
+        turn: u64,
+        range: GuestRange,
+        stretches: &[Stretch],
+    ) -> Result<Option<u64>> {
+        let losses = self.read(stretches)?;
+        let mut leaves = Vec::new();
+        if self.run.plan.digest {
+            leaves.push(digest::leaf(&self.data, range.start.get(), self.run.source.size()));
+        }
+        let mut pieces = self.fates(range, stretches)?;
+        if self.run.plan.compress {
+            self.pack(&mut pieces);
+        }
+        let mut writes = Vec::new();
+        let placed = self.run.placed.enter(turn, |state| {
+            state.note(losses, leaves);
+            place(state, range.start, &pieces, &mut writes)?;
+            Ok::<_, DiskError>(state.target.take_tables())
+        });
+        let Some(tables) = placed else { return Ok(None) };
+        let tables = tables?;
+        self.write_zero_pieces(range, &pieces)?;
+        self.write(writes)?;
+        self.run.write_tables(tables)?;
+        Ok(Some(stored_bytes(stretches)))
+    }
+
+    /// Reads the stretches into `data`. What is lost there is zeros or the base's bytes.
+    fn read(&mut self, stretches: &[Stretch]) -> Result<Vec<Loss>> {
+        let salvage = self.run.options.salvage;
+        let host_errors = match salvage {
+            Salvage::Refuse => HostErrors::Fail,
+            Salvage::FromBase | Salvage::Zeros => HostErrors::Lose,
+        };
+        self.data.resize(in_memory(BATCH), 0);
+        let mut losses = Vec::new();
+        let mut at = 0;
+        for stretch in stretches {
+            let length = in_memory(stretch.length());
+            let out = &mut self.data[at..at + length];
+            let disk = self.run.source.disk(stretch.part);
+            let mut lost = Vec::new();
+            disk.read(&stretch.extents, host_errors, &mut self.scratch, out, &mut |extent| {
+                lost.push(extent);
+            })?;
+            if salvage == Salvage::Refuse && !lost.is_empty() {
+                return Err(self.refusal(stretch.part, &lost));
+            }
+            lost.sort_unstable_by_key(|extent| extent.range.start);
+            let start = stretch.extents[0].range.start;
+            for extent in lost {
+                self.fill_lost(stretch.part, extent, start, at, &mut losses)?;
+            }
+            at += length;
+        }
+        self.data.truncate(at);
+        Ok(losses)
+    }
+
+    fn refusal(&self, part: usize, lost: &[Extent]) -> crate::Error {
+        let mut refusal = Refusal::default();
+        for extent in lost {
+            if let Payload::Lost(lost) = extent.payload {
+                refusal.add(self.run.source, part, extent.range, lost);
+            }
+        }
+        match refusal.into_result(true) {
+            Err(error) => error,
+            Ok(()) => unreachable!("only called with something lost"),
+        }
+    }
+
+    /// Puts what the layers below have in the place of lost bytes, where that is wanted, and
+    /// notes each loss. `start` is the guest offset of the byte of `data` at `at`.
+    fn fill_lost(
+        &mut self,
+        part: usize,
+        extent: Extent,
+        start: GuestOffset,
+        at: usize,
+        losses: &mut Vec<Loss>,
+    ) -> Result<()> {
+        let Payload::Lost(lost) = extent.payload else { return Ok(()) };
+        let source = self.run.source;
+        let mut note = |range, filled| {
+            let range = source.in_result(part, range);
+            losses.push(Loss { source: part, range, lost, filled });
+        };
+        let disk = source.disk(part);
+        if self.run.options.salvage != Salvage::FromBase || lost.layer + 1 >= disk.layers().len() {
+            note(extent.range, Filled::Zeros);
+            return Ok(());
+        }
+        for below in disk.extents_from(lost.layer + 1, extent.range) {
+            let below = below?;
+            let from = at + in_memory(below.range.start - start);
+            let out = &mut self.data[from..][..in_memory(below.range.length)];
+            let mut lost_too = Vec::new();
+            disk.read(&[below], HostErrors::Lose, &mut self.scratch, out, &mut |extent| {
+                lost_too.push(extent.range);
+            })?;
+            let is_hole = matches!(below.payload, Payload::Hole { .. });
+            if is_hole || !lost_too.is_empty() {
+                note(below.range, Filled::Zeros);
+            } else {
+                note(below.range, Filled::Base);
+            }
+        }
+        Ok(())
+    }
+
+    /// Decides what becomes of each cluster, and joins neighbours of one fate.
+    fn fates(&mut self, range: GuestRange, stretches: &[Stretch]) -> Result<Vec<Piece>> {
+        let Plan { cluster, sparse, .. } = self.run.plan;
+        let from_base = match self.run.base {
+            Some((base, layer)) => Some(self.same_as_base(range, stretches, base, layer)?),
+            None => None,
+        };
+        let mut pieces: Vec<Piece> = Vec::new();
+        // Raw has no clusters of its own: what is worth leaving out is the unit.
+        let unit = if self.run.plan.is_raw { sparse.max(cluster) } else { cluster };
+        for (number, bytes) in self.data.chunks(unit).enumerate() {
+            let start = number * unit;
+            let fate = if from_base.as_ref().is_some_and(|same| same[number]) {
+                Fate::Absent
+            } else if sparse > 0 && is_zero(bytes) {
+                Fate::Zero
+            } else {
+                Fate::Plain
+            };
+            let part = start..start + bytes.len();
+            match pieces.last_mut() {
+                Some(last) if last.fate == fate => last.part.end = part.end,
+                _ => pieces.push(Piece { part, fate }),
+            }
+        }
+        Ok(pieces)
+    }
+
+    /// For each cluster of the batch whether the base has the same and it may be left to it.
+    fn same_as_base(
+        &mut self,
+        range: GuestRange,
+        stretches: &[Stretch],
+        base: &Disk,
+        base_layer: Option<usize>,
+    ) -> Result<Vec<bool>> {
+        let cluster = self.run.plan.cluster;
+        let count = self.data.len().div_ceil(cluster);
+        let first_kept = base_layer.unwrap_or(1);
+        let mut same = vec![true; count];
+        let mut at = 0;
+        for extent in stretches.iter().flat_map(|stretch| &stretch.extents) {
+            let end = at + in_memory(extent.range.length);
+            if layer_of(extent).is_some_and(|layer| layer < first_kept) {
+                same[at / cluster..end.div_ceil(cluster)].fill(false);
+            }
+            at = end;
+        }
+        if base_layer.is_some() || !same.contains(&true) {
+            return Ok(same);
+        }
+        // The base is no file of the source's chain: only its bytes can tell.
+        self.behind.clear();
+        self.behind.resize(self.data.len(), 0);
+        let extents = base.extents(range).collect::<calve_disk::Result<Vec<_>>>()?;
+        let present = in_memory(extents.iter().map(|extent| extent.range.length).sum());
+        let mut lost = None;
+        let out = &mut self.behind[..present];
+        base.read(&extents, HostErrors::Fail, &mut self.scratch, out, &mut |extent| {
+            lost.get_or_insert(extent);
+        })?;
+        if let Some(Extent { range, payload: Payload::Lost(lost) }) = lost {
+            return Err(base.broken(lost, range).into());
+        }
+        let clusters = self.data.chunks(cluster).zip(self.behind.chunks(cluster));
+        for (same, (mine, its)) in same.iter_mut().zip(clusters) {
+            *same = *same && mine == its;
+        }
+        Ok(same)
+    }
+
+    /// Packs each plain cluster that gets smaller by it.
+    fn pack(&mut self, pieces: &mut Vec<Piece>) {
+        let cluster = self.run.plan.cluster;
+        self.packed.resize(in_memory(BATCH), 0);
+        let mut used = 0;
+        let mut result: Vec<Piece> = Vec::new();
+        let mut last = vec![0; cluster];
+        for piece in pieces.drain(..) {
+            if piece.fate != Fate::Plain {
+                result.push(piece);
+                continue;
+            }
+            for start in piece.part.clone().step_by(cluster) {
+                let part = start..piece.part.end.min(start + cluster);
+                let mut bytes = &self.data[part.clone()];
+                if bytes.len() < cluster {
+                    // The disk ends inside its last cluster: packed clusters are whole.
+                    last.fill(0);
+                    last[..bytes.len()].copy_from_slice(bytes);
+                    bytes = &last;
+                }
+                // Clusters that are packed here are shorter than what they came from, so that
+                // all of them fit where the whole batch fits.
+                let room = &mut self.packed[used..][..cluster - 1];
+                let fate = match self.deflater.pack(bytes, room) {
+                    Some(length) => {
+                        let payload = used..used + length;
+                        used = payload.end;
+                        Fate::Packed(payload)
+                    }
+                    None => Fate::Plain,
+                };
+                match result.last_mut() {
+                    Some(before) if fate == Fate::Plain && before.fate == Fate::Plain => {
+                        before.part.end = part.end;
+                    }
+                    _ => result.push(Piece { part, fate }),
+                }
+            }
+        }
+        *pieces = result;
+    }
+
+    /// Zeros that the map does not tell of have to be in the file.
+    fn write_zero_pieces(&self, range: GuestRange, pieces: &[Piece]) -> Result<()> {
+        let Plan { reads_zeros, .. } = self.run.plan;
+        if reads_zeros || !self.run.plan.is_raw {
+            return Ok(());
+        }
+        let file = self.run.file;
+        for piece in pieces.iter().filter(|piece| piece.fate == Fate::Zero) {
+            let at = HostOffset::new(range.start.get() + piece.part.start as u64);
+            file.write_zeros(at, piece.part.len() as u64)
+                .map_err(|source| DiskError::io("writing zeros", file, at, source))?;
+        }
+        Ok(())
+    }
+
+    fn write(&self, writes: Vec<Write>) -> Result<()> {
+        let Plan { sparse, reads_zeros, .. } = self.run.plan;
+        let block = if reads_zeros { sparse } else { 0 };
+        let mut writes = writes.into_iter().peekable();
+        while let Some(mut write) = writes.next() {
+            while let Some(next) = writes.next_if(|next| write.continues(next)) {
+                write.from.end = next.from.end;
+            }
+            let buffer = if write.is_packed { &self.packed } else { &self.data };
+            let bytes = &buffer[write.from.clone()];
+            let block = if write.is_packed { 0 } else { block };
+            let mut result = Ok(());
+            data_runs(bytes, block, |run| {
+                if result.is_ok() {
+                    let at = write.at + run.start as u64;
+                    result = self.run.write(&bytes[run], at);
+                }
+            });
+            result?;
+        }
+        Ok(())
+    }
+}
+
+impl Write {
+    fn continues(&self, next: &Write) -> bool {
+        self.is_packed == next.is_packed
+            && self.from.end == next.from.start
+            && self.at + self.from.len() as u64 == next.at
+    }
+}
+
+/// Reserves room for the pieces of a batch, in order.
+fn place(
+    state: &mut InTurn,
+    start: GuestOffset,
+    pieces: &[Piece],
+    writes: &mut Vec<Write>,
+) -> calve_disk::Result<()> {
+    let mut places: Vec<Placed> = Vec::new();
+    for piece in pieces {
+        let length = piece.part.len() as u64;
+        let range = GuestRange::new(start + piece.part.start as u64, length);
+        let target: &mut dyn Target = &mut *state.target;
+        places.clear();
+        match &piece.fate {
+            Fate::Absent => {}
+            Fate::Zero => target.zero(range)?,
+            Fate::Plain => {
+                target.place(range, Form::Plain, &mut places)?;
+                state.stored += length;
+                writes.extend(places.iter().map(|place| {
+                    let from = in_memory(place.range.start - start);
+                    let from = from..from + in_memory(place.range.length);
+                    Write { at: place.at, from, is_packed: false }
+                }));
+            }
+            Fate::Packed(payload) => {
+                let form = Form::Packed { length: payload.len() as u64 };
+                target.place(range, form, &mut places)?;
+                state.stored += length;
+                writes.extend(places.iter().map(|place| Write {
+                    at: place.at,
+                    from: payload.clone(),
+                    is_packed: true,
+                }));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn layer_of(extent: &Extent) -> Option<usize> {
+    match extent.payload {
+        Payload::Stored(stored) => Some(stored.layer),
+        Payload::Zero { layer, .. } => Some(layer),
+        Payload::Lost(lost) => Some(lost.layer),
+        Payload::Hole { .. } | Payload::Backing => None,
+    }
+}
+
+/// Guest bytes of the stretches that are stored somewhere.
+fn stored_bytes(stretches: &[Stretch]) -> u64 {
+    let extents = stretches.iter().flat_map(|stretch| &stretch.extents);
+    extents.map(crate::prescan::stored_length).sum()
+}
