@@ -12,6 +12,7 @@ mod error;
 mod extent;
 mod finding;
 mod image;
+mod pages;
 mod storage;
 mod target;
 

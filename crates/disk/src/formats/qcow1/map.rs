@@ -104,7 +104,7 @@ impl<'a> Walk<'a> {
     /// A plain cluster and those that follow it in the table as well as in the file.
     fn plain(&mut self, at: u64, rest: &[u64], entry_at: HostOffset) -> Result<()> {
         let cluster = self.cluster_size().bytes();
-        let fitting = self.image.tables.file_size.saturating_sub(at) / cluster;
+        let fitting = self.image.tables.pages.file_size.saturating_sub(at) / cluster;
         let expected = (0..fitting).map(|number| at + number * cluster);
         let run = rest.iter().zip(expected).take_while(|(entry, expected)| *entry == expected);
         let count = run.count();
@@ -126,7 +126,7 @@ impl<'a> Walk<'a> {
 
     /// A cluster of which the file has only the beginning, or nothing.
     fn cut_cluster(&mut self, at: u64, entry_at: HostOffset) {
-        let file_size = self.image.tables.file_size;
+        let file_size = self.image.tables.pages.file_size;
         if at >= file_size {
             self.lose_cluster(Rule::ClusterPastEnd, entry_at);
             return;
@@ -147,7 +147,7 @@ impl<'a> Walk<'a> {
     }
 
     fn packed(&mut self, at: u64, length: u64, entry_at: HostOffset) {
-        let file_size = self.image.tables.file_size;
+        let file_size = self.image.tables.pages.file_size;
         if length == 0 {
             return self.lose_cluster(Rule::PackedEmpty, entry_at);
         }

@@ -18,6 +18,7 @@ use crate::extent::ExtentList;
 use crate::finding::{Finding, Rule};
 use crate::formats::Format;
 use crate::image::{BackingReference, Facts, Image, Specific, Survey};
+use crate::pages::Pages;
 use crate::storage::Storage;
 use crate::units::{GuestRange, HostOffset, in_memory};
 use dialect::L1Order;
@@ -110,7 +111,7 @@ impl Qcow1Image {
         let cipher = passphrase.filter(|_| header.is_encrypted).map(SectorCipher::new);
         let mut image = Self {
             facts: facts(&header, file_size, backing),
-            tables: Tables::new(storage, file_size, l1_order),
+            tables: Tables { pages: Pages::new(storage, file_size), l1_order },
             occupied: OnceLock::new(),
             cipher,
             header,
@@ -140,9 +141,10 @@ impl Qcow1Image {
             return Ok((assumed, None));
         }
         let entries = self.header.l1_entries.min(L1_PAGE);
-        let present = entries.min(self.tables.file_size.saturating_sub(self.header.l1_at) / 8);
+        let present =
+            entries.min(self.tables.pages.file_size.saturating_sub(self.header.l1_at) / 8);
         let mut bytes = vec![0; in_memory(present * 8)];
-        read(&*self.tables.storage, "reading the L1 table", &mut bytes, self.header.l1_at)?;
+        read(&*self.tables.pages.storage, "reading the L1 table", &mut bytes, self.header.l1_at)?;
         let raw = bytes.as_chunks().0;
         let told: Vec<_> = raw.iter().filter_map(|raw| order.dialect(*raw)).collect();
         let dialect = match told.contains(&Dialect::XenLittleEndian) {
@@ -181,7 +183,7 @@ impl Image for Qcow1Image {
     }
 
     fn storage(&self) -> &dyn Storage {
-        &*self.tables.storage
+        &*self.tables.pages.storage
     }
 
     fn map(&self, within: GuestRange, found: &mut ExtentList) -> Result<()> {

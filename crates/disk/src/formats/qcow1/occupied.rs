@@ -29,7 +29,7 @@ impl Occupied {
             }
             let tables = page.iter().filter(|at| {
                 entry::is_offset(**at)
-                    && **at < image.tables.file_size
+                    && **at < image.tables.pages.file_size
                     && !image.l2_overlaps_head(**at)
             });
             ranges.extend(tables.map(|at| (*at, at + l2_bytes)));

@@ -140,7 +140,7 @@ impl Walk<'_> {
 
     fn cluster(&mut self, entry: Entry, entry_at: HostOffset, guest: u64) -> Result<()> {
         let cluster = self.image.header.cluster_size.bytes();
-        let file_size = self.image.tables.file_size;
+        let file_size = self.image.tables.pages.file_size;
         let range = GuestRange::at(guest, cluster.min(self.image.header.size - guest));
         let lost = match entry {
             Entry::Unallocated => return Ok(()),
@@ -172,7 +172,7 @@ impl Walk<'_> {
     fn plain(&mut self, at: u64, entry_at: HostOffset, range: GuestRange) -> Result<Option<Rule>> {
         let cluster = self.image.header.cluster_size.bytes();
         self.keep(at, at + cluster, range.start.get(), false);
-        if at + cluster <= self.image.tables.file_size {
+        if at + cluster <= self.image.tables.pages.file_size {
             return Ok(None);
         }
         // What the guest sees of a cut cluster, the map knows best.
@@ -194,7 +194,7 @@ impl Walk<'_> {
         }
         let mut ranges = std::mem::take(&mut self.pieces.ranges);
         ranges.sort_unstable();
-        let file_size = self.image.tables.file_size;
+        let file_size = self.image.tables.pages.file_size;
         let mut covered = Piece { start: 0, end: 0, guest: 0, is_table: true };
         for piece in ranges {
             if piece.start > covered.end {
