@@ -146,6 +146,57 @@ rules! {
     XenByteOrder "Q29" Note
         "the L1 table is in little-endian order, as Xen's tapdisk wrote it before 2008"
         "convert it: other tools read this disk as empty";
+    Qcow2HeaderCut "V1" Damage
+        "the file ends inside the header"
+        "look for a longer copy of the file";
+    Qcow2ClusterBits "V2" Damage
+        "cluster_bits is outside 9 to 21, or below 14 with extended L2 entries"
+        "restore the header from another copy";
+    Qcow2HeaderLength "V3" Damage
+        "the header's length is below 104, no multiple of 8, or longer than a cluster"
+        "restore the header from another copy";
+    Qcow2Extension "V4" Damage
+        "a header extension runs out of the first cluster"
+        "restore the header from another copy";
+    Qcow2BackingName "V5" Damage
+        "a backing file is named, but the name is not 1 to 1023 bytes inside the first cluster"
+        "name the base with --base";
+    Qcow2Size "V6" Damage
+        "the L1 table has fewer entries than the virtual size needs, or more than 2^22"
+        "restore the header from another copy";
+    Qcow2SizeNotSectors "V7" Note
+        "the virtual size is not a multiple of 512"
+        "a raw result keeps it exactly, a qcow2 result is rounded up with zeros";
+    Qcow2L1Place "V8" Damage
+        "the L1 table does not begin at a cluster behind the header"
+        "restore the header from another copy";
+    Qcow2L1Cut "V9" Damage
+        "the file ends before this part of the L1 table"
+        "look for a longer copy of the file, or take what is left with --salvage";
+    Qcow2L1Entry "V10" Damage
+        "an L1 entry is no offset that an L2 table can have"
+        "take what is left with --salvage";
+    Qcow2L2Cut "V11" Damage
+        "the file ends before this part of an L2 table"
+        "look for a longer copy of the file, or take what is left with --salvage";
+    Qcow2ClusterEntry "V12" Damage
+        "an L2 entry is nothing that a cluster can have"
+        "take what is left with --salvage";
+    Qcow2ClusterPastEnd "V13" Damage
+        "a cluster would begin behind the end of the file"
+        "look for a longer copy of the file, or take what is left with --salvage";
+    Qcow2ClusterCut "V14" Damage
+        "the file ends inside a cluster"
+        "look for a longer copy of the file, or take what is left with --salvage";
+    Qcow2PackedPastEnd "V15" Damage
+        "a packed cluster would begin behind the end of the file"
+        "look for a longer copy of the file, or take what is left with --salvage";
+    Qcow2Dirty "V16" Note
+        "the image was not closed properly"
+        "nothing for reading: only its reference counts may be stale";
+    Qcow2Corrupt "V17" Suspect
+        "the image is marked corrupt by the program that last wrote it"
+        "run qemu-img check on it before you trust what is read";
     Unreadable "H1" Damage
         "the host could not read these bytes"
         "copy the file from the failing medium with ddrescue first, or take what is left with --salvage";

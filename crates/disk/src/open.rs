@@ -15,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::finding::{Finding, Rule};
 use crate::formats::Format;
 use crate::formats::qcow1::Qcow1Image;
+use crate::formats::qcow2::Qcow2Image;
 use crate::formats::raw::RawImage;
 use crate::image::{Facts, Image};
 use crate::limits;
@@ -156,23 +157,15 @@ impl Opening<'_> {
             Some(named) => named,
             None => (probe::format_of(&*storage)?, FormatOrigin::Probed),
         };
-        let image = self.open_image(format, storage, &path)?;
+        let image = self.open_image(format, storage)?;
         self.layers.push(Layer { path, image, format_origin, stamp: Some(stamp) });
         Ok(())
     }
 
-    fn open_image(
-        &mut self,
-        format: Format,
-        storage: Box<dyn Storage>,
-        path: &Path,
-    ) -> Result<Box<dyn Image>> {
+    fn open_image(&mut self, format: Format, storage: Box<dyn Storage>) -> Result<Box<dyn Image>> {
         match format {
             Format::Raw => Ok(Box::new(RawImage::open(storage)?)),
-            Format::Qcow2 => {
-                let _ = self.data_file()?;
-                Err(Error::Unsupported { path: path.to_owned(), what: "qcow2".into() })
-            }
+            Format::Qcow2 => Ok(Box::new(Qcow2Image::open(storage, self.data_file()?)?)),
             Format::Qcow1 => {
                 let passphrases = &self.options.passphrases;
                 let passphrase = match passphrases.len() {
@@ -312,13 +305,16 @@ fn open_for_reading(path: &Path) -> std::io::Result<File> {
 }
 
 fn has_lost_name(facts: &Facts) -> bool {
-    facts.findings.iter().any(|finding| finding.rule == Rule::BackingNamePlace)
+    facts.findings.iter().any(is_about_name)
+}
+
+fn is_about_name(finding: &Finding) -> bool {
+    matches!(finding.rule, Rule::BackingNamePlace | Rule::Qcow2BackingName)
 }
 
 /// A backing file that cannot be named is not the same as none: what it held would read as zeros.
 fn refuse_unreadable_name(path: &Path, facts: &Facts) -> Result<()> {
-    let is_name = |finding: &&Finding| finding.rule == Rule::BackingNamePlace;
-    match facts.findings.iter().find(is_name) {
+    match facts.findings.iter().find(|finding| is_about_name(finding)) {
         Some(finding) => Err(Error::broken(path, *finding)),
         None => Ok(()),
     }

@@ -11,19 +11,13 @@ mod room;
 
 use std::path::{Path, PathBuf};
 
+use super::entry::{COPIED, PACKED, ZERO};
 use crate::error::{Error, Result};
 use crate::extent::Codec;
 use crate::target::{Finish, Form, Placed, TableWrite, Target};
 use crate::units::{ClusterSize, GuestOffset, GuestRange, HostOffset, SECTOR, in_memory};
 use header::Extensions;
 use room::Room;
-
-/// Nobody else refers to this cluster.
-const COPIED: u64 = 1 << 63;
-/// The cluster is packed.
-const PACKED: u64 = 1 << 62;
-/// The cluster reads as zeros, whatever the backing file has.
-const ZERO: u64 = 1;
 
 /// How a qcow2 disk is written.
 #[derive(Clone, Debug)]

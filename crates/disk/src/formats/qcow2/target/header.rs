@@ -1,49 +1,16 @@
 //! The header as it is written: version 3, no feature bits, all of it in cluster 0.
 
-use std::mem::size_of;
-
+use zerocopy::IntoBytes;
 use zerocopy::big_endian::{U32, U64};
-use zerocopy::{Immutable, IntoBytes};
 
 use super::RecordedBacking;
 use super::room::Tail;
+use crate::formats::qcow2::header::{BACKING_FORMAT, END, HEADER_LENGTH, MAGIC, RawHeader};
 use crate::limits;
 use crate::units::{ClusterSize, in_memory};
 
-/// The header as it lies in the file.
-#[derive(IntoBytes, Immutable)]
-#[repr(C)]
-struct RawHeader {
-    magic: [u8; 4],
-    version: U32,
-    backing_name_at: U64,
-    backing_name_length: U32,
-    cluster_bits: U32,
-    size: U64,
-    crypt_method: U32,
-    l1_entries: U32,
-    l1_at: U64,
-    refcount_table_at: U64,
-    refcount_table_clusters: U32,
-    snapshots: U32,
-    snapshots_at: U64,
-    incompatible: U64,
-    compatible: U64,
-    autoclear: U64,
-    refcount_order: U32,
-    header_length: U32,
-    compression_type: u8,
-    padding: [u8; 7],
-}
-
-const HEADER_LENGTH: u32 = 112;
-const _: () = assert!(size_of::<RawHeader>() == HEADER_LENGTH as usize);
-
 /// Counters of 16 bits.
 const REFCOUNT_ORDER: u32 = 4;
-
-const BACKING_FORMAT: u32 = 0xE279_2ACA;
-const END: u32 = 0;
 
 /// The longest name of a backing format that QEMU reads, in bytes.
 const MAX_BACKING_FORMAT: usize = 15;
@@ -97,7 +64,7 @@ impl Extensions {
         };
         let table_clusters = u32::try_from(tail.table_clusters).expect("at most 8 MiB");
         let header = RawHeader {
-            magic: *b"QFI\xFB",
+            magic: MAGIC,
             version: U32::new(3),
             backing_name_at: U64::new(name_at),
             backing_name_length: U32::new(self.name_length),
