@@ -3,6 +3,7 @@
 
 mod batches;
 mod blank;
+mod compare;
 mod convert;
 mod digest;
 mod error;
@@ -18,8 +19,8 @@ mod verify;
 mod worker;
 mod zeros;
 
+pub use compare::{CompareError, CompareOptions, Comparison, compare};
 pub use convert::{convert, create};
-
 pub use error::{Error, Result};
 pub use options::{
     Base, Cache, Control, Filled, Loss, Options, Phase, Placement, Progress, Qcow2Options, Salvage,

@@ -116,7 +116,7 @@ pub struct Progress {
     pub total: u64,
 }
 
-/// The parts of a conversion that take time.
+/// What takes time.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Phase {
     /// Reading the source and writing the target.
@@ -125,6 +125,8 @@ pub enum Phase {
     Syncing,
     /// Reading the target again.
     Verifying,
+    /// Reading two disks side by side.
+    Comparing,
 }
 
 /// What a conversion did.
