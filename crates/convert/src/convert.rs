@@ -14,7 +14,7 @@ use crate::digest::Tree;
 use crate::error::{Error, Result};
 use crate::losses::Losses;
 use crate::options::{
-    Cache, Control, Options, Phase, Placement, Progress, Qcow2Options, Salvage, Summary,
+    Cache, Control, EmptyFormat, Options, Phase, Placement, Progress, Qcow2Options, Summary,
     TargetFormat,
 };
 use crate::output::Output;
@@ -78,7 +78,7 @@ pub fn convert(
     let progress = Progress { phase: Phase::Syncing, done: total, total };
     (control.progress)(progress);
     let finish = place.finish()?;
-    let file_size = write_finish(&output.file, finish, options)?;
+    let file_size = write_finish(&output.file, finish, options.placement, options.cache)?;
     source.unchanged()?;
     if let Some((base, _)) = base {
         base.unchanged()?;
@@ -106,40 +106,32 @@ pub fn convert(
     })
 }
 
-/// Makes an empty image of `size` bytes at `target`.
+/// Makes an empty image of `size` bytes at `target`, and says what virtual size it has.
+///
+/// As with [`convert`], the target bears its name only when it is whole.
 pub fn create(
     target: &Path,
     size: u64,
-    format: TargetFormat,
+    format: &EmptyFormat,
     placement: Placement,
     cache: Cache,
-) -> Result<Summary> {
-    let options = Options {
-        format,
-        sparse_size: 4096,
-        placement,
-        cache,
-        salvage: Salvage::Refuse,
-        verify: false,
-        threads: std::num::NonZeroUsize::MIN,
-        rate_limit: None,
+) -> Result<u64> {
+    let output = Output::open(target, placement, cache, &[])?;
+    let mut place: Box<dyn Target> = match format {
+        EmptyFormat::Raw => Box::new(RawTarget::new(size)),
+        EmptyFormat::Qcow2 { cluster_size, backing } => {
+            let options = Qcow2TargetOptions {
+                virtual_size: size,
+                cluster_size: *cluster_size,
+                backing: backing.clone(),
+            };
+            Box::new(Qcow2Target::new(output.file.path(), &options)?)
+        }
     };
-    let base = base_of(&options.format).map(|(disk, _)| disk);
-    let output = Output::open(target, placement, cache, base.as_slice())?;
-    let mut place = target_for(size, &options, &output)?;
-    blank::begin(&output.file, &options)?;
     let finish = place.finish()?;
-    let file_size = write_finish(&output.file, finish, &options)?;
+    write_finish(&output.file, finish, placement, cache)?;
     output.commit(cache)?;
-    Ok(Summary {
-        target: target.to_owned(),
-        virtual_size: place.virtual_size(),
-        source_size: size,
-        file_size,
-        stored: 0,
-        losses: Vec::new(),
-        blake3: None,
-    })
+    Ok(place.virtual_size())
 }
 
 fn base_of(format: &TargetFormat) -> Option<(&Disk, Option<usize>)> {
@@ -213,20 +205,25 @@ fn plan(options: &Options, target: &dyn Target) -> Plan {
 }
 
 /// Writes what is left when all ranges are placed: the last tables, then what makes it an image.
-fn write_finish(file: &HostFile, finish: Finish, options: &Options) -> Result<u64> {
+fn write_finish(
+    file: &HostFile,
+    finish: Finish,
+    placement: Placement,
+    cache: Cache,
+) -> Result<u64> {
     let write = |table: &calve_disk::TableWrite| {
         file.write_at(&table.bytes, table.at)
             .map_err(|source| DiskError::io("writing a table", file, table.at, source))
     };
     let sync = || {
-        if options.cache == Cache::Unsafe {
+        if cache == Cache::Unsafe {
             return Ok(());
         }
         file.sync().map_err(|source| DiskError::host("syncing", file.path(), source))
     };
     finish.tables.iter().try_for_each(write)?;
     // A raw disk in an existing file keeps what lies behind it, and a device has the size it has.
-    if !matches!(options.placement, Placement::Existing { .. }) {
+    if !matches!(placement, Placement::Existing { .. }) {
         file.set_size(finish.file_size)
             .map_err(|source| DiskError::host("setting the file's size", file.path(), source))?;
     }
@@ -235,7 +232,7 @@ fn write_finish(file: &HostFile, finish: Finish, options: &Options) -> Result<u6
         write(header)?;
         sync()?;
     }
-    if options.cache == Cache::None
+    if cache == Cache::None
         && let Some(file) = file.as_file()
     {
         // What was written is on the medium: the cache is given back.

@@ -23,6 +23,6 @@ pub use compare::{CompareError, CompareOptions, Comparison, compare};
 pub use convert::{convert, create};
 pub use error::{Error, Result};
 pub use options::{
-    Base, Cache, Control, Filled, Loss, Options, Phase, Placement, Progress, Qcow2Options, Salvage,
-    Summary, TargetFormat,
+    Base, Cache, Control, EmptyFormat, Filled, Loss, Options, Phase, Placement, Progress,
+    Qcow2Options, Salvage, Summary, TargetFormat,
 };

@@ -4,6 +4,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use calve_disk::Disk;
+use calve_disk::formats::qcow2::RecordedBacking;
 use calve_disk::units::ClusterSize;
 
 /// What a conversion is asked to do.
@@ -43,6 +44,20 @@ pub struct Qcow2Options {
     pub compress: bool,
     /// The backing file of a thin overlay.
     pub base: Option<Base>,
+}
+
+/// The format of an empty image.
+#[derive(Clone, Debug)]
+pub enum EmptyFormat {
+    /// All zeros.
+    Raw,
+    /// QCOW version 3 without a cluster.
+    Qcow2 {
+        /// Its cluster size.
+        cluster_size: ClusterSize,
+        /// What lies behind it, if anything.
+        backing: Option<RecordedBacking>,
+    },
 }
 
 /// What lies behind a thin overlay.

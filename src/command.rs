@@ -1,0 +1,8 @@
+//! The verbs. Each reads its words, calls a library and prints what came of it.
+
+pub(crate) mod compare;
+pub(crate) mod convert;
+pub(crate) mod create;
+pub(crate) mod info;
+pub(crate) mod map;
+pub(crate) mod target;

@@ -1,0 +1,325 @@
+//! `convert`: copy disks to a new image.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::Write;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+
+use calve_convert::{
+    Base, Control, Filled, Loss, Options, Placement, Qcow2Options, Salvage, Summary, TargetFormat,
+};
+use calve_disk::{Disk, Format, OpenOptions};
+use serde_json::{Value, json};
+
+use crate::args::{ConvertArgs, SalvageWith, Shape};
+use crate::command::target::{self, Backing, NewImage};
+use crate::exit::{Code, Failure};
+use crate::progress::Reporter;
+use crate::secrets::Keys;
+use crate::source::{self, Request};
+use crate::{print, signals, size};
+
+/// Threads beyond this bring nothing but memory.
+const MAX_THREADS: usize = 8;
+
+pub(crate) fn run(args: &ConvertArgs, program: &str) -> Result<Code, Failure> {
+    let format = target::format(&args.target_format)?;
+    if let Some(printed) = target::help(format, &args.options) {
+        return printed.map(|()| Code::Done);
+    }
+    check(args, format)?;
+    let Some((target, sources)) = args.files.split_last() else {
+        return Err(Failure::usage("name a source and a target"));
+    };
+    let target = Path::new(target);
+    let new = NewImage::new(
+        format,
+        &args.options,
+        args.backing.as_deref(),
+        args.target_backing_format.as_deref(),
+    )?;
+    let sources = open(sources, args)?;
+    for disk in &sources {
+        source::announce(program, disk);
+    }
+    let was_encrypted = sources
+        .iter()
+        .any(|disk| disk.layers().iter().any(|layer| layer.image.facts().is_encrypted));
+    let options = options(args, new, target, &sources)?;
+    let map = args.map.as_deref().map(|path| MapFile::create(path, args.force)).transpose()?;
+    let summary = convert(sources, target, &options, args)?;
+    if let Some(map) = map {
+        map.write(&summary)?;
+    }
+    tell(program, args, &summary, was_encrypted)?;
+    Ok(if summary.losses.is_empty() { Code::Done } else { Code::Losses })
+}
+
+fn check(args: &ConvertArgs, format: Format) -> Result<(), Failure> {
+    source::check_cache(&args.source_cache)?;
+    if args.compress && format == Format::Raw {
+        return Err(Failure::new(Code::Unsupported, "a raw image has no packed clusters")
+            .next("write -O qcow2, or leave out -c"));
+    }
+    if args.no_create && !args.options.is_empty() {
+        return Err(Failure::usage("-o says how to make an image, and with -n none is made"));
+    }
+    if args.no_create && args.backing.is_some() {
+        return Err(Failure::usage("-B makes an overlay, and with -n no image is made"));
+    }
+    Ok(())
+}
+
+fn open(names: &[std::ffi::OsString], args: &ConvertArgs) -> Result<Vec<Disk>, Failure> {
+    let mut keys = Keys::new(&args.keys)?;
+    let mut disks = Vec::new();
+    for name in names {
+        let request = Request::new(name, args.format.as_deref(), true, &args.open)?;
+        disks.push(request.open_with_keys(&mut keys)?);
+    }
+    keys.finish()?;
+    Ok(disks)
+}
+
+fn options(
+    args: &ConvertArgs,
+    new: NewImage,
+    target: &Path,
+    sources: &[Disk],
+) -> Result<Options, Failure> {
+    let sparse_size = size::parse("-S", &args.sparse_size)?;
+    if !sparse_size.is_multiple_of(512) || sparse_size > 16 << 20 {
+        return Err(Failure::usage(format!("-S: {sparse_size} cannot be had"))
+            .next("write a multiple of 512 up to 16M, or 0"));
+    }
+    let base = new.backing.as_ref().map(|backing| base(backing, target, sources, args));
+    let format = match new.format {
+        Format::Qcow2 => TargetFormat::Qcow2(Qcow2Options {
+            cluster_size: new.cluster_size,
+            compress: args.compress,
+            base: base.transpose()?,
+        }),
+        _ => TargetFormat::Raw,
+    };
+    let placement = match (args.no_create, args.force) {
+        (true, _) => Placement::Existing { is_zero: args.target_is_zero },
+        (false, true) => Placement::Replace,
+        (false, false) => Placement::New,
+    };
+    let salvage = match args.salvage {
+        None => Salvage::Refuse,
+        Some(SalvageWith::Base) => Salvage::FromBase,
+        Some(SalvageWith::Zeros) => Salvage::Zeros,
+    };
+    let rate_limit = args.rate_limit.as_deref().map(|rate| size::parse("-r", rate)).transpose()?;
+    Ok(Options {
+        format,
+        sparse_size,
+        placement,
+        cache: target::cache(&args.target_cache)?,
+        salvage,
+        verify: args.verify,
+        threads: threads(args.parallel.as_deref())?,
+        rate_limit,
+    })
+}
+
+/// The threads of `-m`, or one for each processor up to a bound.
+pub(crate) fn threads(asked: Option<&str>) -> Result<NonZeroUsize, Failure> {
+    let Some(asked) = asked else {
+        let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        return Ok(NonZeroUsize::new(processors.min(MAX_THREADS)).unwrap_or(NonZeroUsize::MIN));
+    };
+    match asked.parse::<NonZeroUsize>() {
+        Ok(count) if count.get() <= 16 => Ok(count),
+        _ => Err(Failure::usage(format!("-m: '{asked}' is not a number from 1 to 16"))),
+    }
+}
+
+/// Opens the base of a thin overlay, and finds it among the files of the source.
+fn base(
+    backing: &Backing,
+    target: &Path,
+    sources: &[Disk],
+    args: &ConvertArgs,
+) -> Result<Base, Failure> {
+    let [source] = sources else {
+        return Err(Failure::usage("an overlay is made of one source, not of several"));
+    };
+    let path = source::beside(target, Path::new(&backing.name));
+    let options = OpenOptions {
+        format: Some(backing.format),
+        with_bases: true,
+        base_roots: args.open.base_root.clone(),
+        force_share: args.open.force_share,
+        ..OpenOptions::default()
+    };
+    let disk = Disk::open(&path, &options)?;
+    let is_base = |layer: &calve_disk::Layer| {
+        layer.identity() == disk.layers()[0].identity()
+            && layer.image.facts().format == backing.format
+    };
+    let layer = source.layers().iter().position(is_base).filter(|layer| *layer > 0);
+    Ok(Base {
+        name: backing.name.clone().into_bytes(),
+        format: backing.format.name().to_owned(),
+        disk,
+        layer,
+    })
+}
+
+fn convert(
+    sources: Vec<Disk>,
+    target: &Path,
+    options: &Options,
+    args: &ConvertArgs,
+) -> Result<Summary, Failure> {
+    let flags = signals::install()?;
+    let reporter = Reporter::new(&args.progress, flags)?;
+    let progress = |progress| reporter.tell(progress);
+    let control = Control { stop: &flags.stop, progress: &progress };
+    let done = calve_convert::convert(sources, target, options, &control);
+    reporter.finish(done.is_ok());
+    done.map_err(|error| match error {
+        error @ calve_convert::Error::Target { .. } => {
+            let is_there = target.symlink_metadata().is_ok() && !args.no_create && !args.force;
+            let failure = Failure::from(error);
+            if is_there && failure.text.ends_with("exists already") {
+                failure.next("name another target, or replace it with --force")
+            } else {
+                failure
+            }
+        }
+        error => Failure::from(error),
+    })
+}
+
+/// The map of what was lost: made before anything else, so that a name that cannot be had is
+/// found out at once, and removed again where there is nothing to put in.
+struct MapFile {
+    path: PathBuf,
+    file: Option<File>,
+}
+
+impl MapFile {
+    fn create(path: &Path, force: bool) -> Result<Self, Failure> {
+        let mut options = File::options();
+        options.write(true);
+        match force {
+            true => options.create(true).truncate(true),
+            false => options.create_new(true),
+        };
+        match options.open(path) {
+            Ok(file) => Ok(Self { path: path.to_owned(), file: Some(file) }),
+            Err(error) => {
+                let text = format!("{}: creating the map file: {error}", path.display());
+                Err(Failure::new(Code::Refused, text).next("name another with --map"))
+            }
+        }
+    }
+
+    fn write(mut self, summary: &Summary) -> Result<(), Failure> {
+        let Some(mut file) = self.file.take() else { return Ok(()) };
+        let lost = summary.losses.iter().map(|loss| loss.range);
+        let text = crate::command::map::ddrescue(lost, 0, summary.source_size);
+        file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(|error| {
+            let text = format!("{}: writing the map file: {error}", self.path.display());
+            Failure::new(Code::Failed, text)
+                .next("the target is complete; the losses are not listed")
+        })
+    }
+}
+
+impl Drop for MapFile {
+    fn drop(&mut self) {
+        if self.file.is_some() {
+            // Best effort: the conversion's own failure is what is told.
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn tell(
+    program: &str,
+    args: &ConvertArgs,
+    summary: &Summary,
+    was_encrypted: bool,
+) -> Result<(), Failure> {
+    let target = summary.target.display();
+    let mut notes = Vec::new();
+    if summary.virtual_size != summary.source_size && !args.no_create {
+        notes.push(format!(
+            "{target}: has whole sectors: the disk's {} bytes became {}, with zeros behind",
+            summary.source_size, summary.virtual_size
+        ));
+    }
+    if was_encrypted {
+        notes.push(format!("{target}: is not encrypted, as its source was"));
+    }
+    for loss in &summary.losses {
+        notes.push(loss_line(loss));
+    }
+    if !args.progress.quiet {
+        notes.iter().for_each(|note| print::note(program, note));
+    }
+    if args.output == Shape::Json {
+        return print::json(&summary_json(summary));
+    }
+    match &summary.blake3 {
+        Some(digest) if !args.progress.quiet => {
+            print::out(&format!("verified: BLAKE3 of the disk's bytes {digest}\n"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn loss_line(loss: &Loss) -> String {
+    let filled = match loss.filled {
+        Filled::Zeros => "zeros stand there",
+        Filled::Base => "the base's bytes stand there",
+    };
+    let range = loss.range;
+    format!(
+        "lost: guest bytes {} to {}: {} (at {}) [{}]; {filled}",
+        range.start,
+        range.end(),
+        loss.lost.rule.statement(),
+        loss.lost.at,
+        loss.lost.rule.number()
+    )
+}
+
+fn summary_json(summary: &Summary) -> Value {
+    let losses: Vec<Value> = summary.losses.iter().map(loss_json).collect();
+    let lost: u64 = summary.losses.iter().map(|loss| loss.range.length).sum();
+    json!({
+        "filename": text(summary.target.as_os_str()),
+        "virtual-size": summary.virtual_size,
+        "source-size": summary.source_size,
+        "file-length": summary.file_size,
+        "stored-bytes": summary.stored,
+        "lost-bytes": lost,
+        "losses": losses,
+        "blake3": summary.blake3,
+        "verified": summary.blake3.is_some(),
+    })
+}
+
+fn loss_json(loss: &Loss) -> Value {
+    json!({
+        "source": loss.source,
+        "start": loss.range.start.get(),
+        "length": loss.range.length,
+        "rule": loss.lost.rule.number(),
+        "statement": loss.lost.rule.statement(),
+        "layer": loss.lost.layer,
+        "host-offset": loss.lost.at.get(),
+        "filled-with": match loss.filled { Filled::Zeros => "zeros", Filled::Base => "base" },
+    })
+}
+
+/// A file name as JSON can have it.
+pub(crate) fn text(name: &OsStr) -> String {
+    name.to_string_lossy().into_owned()
+}

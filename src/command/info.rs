@@ -1,0 +1,364 @@
+//! `info`: what an image is, who made it, and what to do about it.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use calve_disk::formats::qcow1::Qcow1Facts;
+use calve_disk::formats::qcow2::Qcow2Facts;
+use calve_disk::open::escaped;
+use calve_disk::{BackingReference, Facts, Finding, Layer, Rule, Specific, Survey, Weight};
+use serde_json::{Map, Value, json};
+
+use crate::args::{InfoArgs, Shape};
+use crate::exit::{Code, Failure};
+use crate::print;
+use crate::source::{self, Request};
+
+pub(crate) fn run(args: &InfoArgs) -> Result<Code, Failure> {
+    let request = Request::new(&args.file, args.format.as_deref(), args.backing_chain, &args.open)?;
+    let disk = request.open()?;
+    let reports = disk.layers().iter().map(|layer| Report::new(layer, args.deep));
+    let reports = reports.collect::<Result<Vec<_>, _>>()?;
+    match args.output {
+        Shape::Json => {
+            let mut documents = reports.iter().map(Report::json);
+            let document = match args.backing_chain {
+                true => documents.collect(),
+                false => documents.next().unwrap_or_default(),
+            };
+            print::json(&document)?;
+        }
+        Shape::Human => {
+            let texts: Vec<String> = reports.iter().map(Report::human).collect();
+            print::out(&texts.join("\n"))?;
+        }
+    }
+    Ok(Code::Done)
+}
+
+/// What is told of one image.
+struct Report<'a> {
+    layer: &'a Layer,
+    /// Bytes that the host spends on the file.
+    disk_size: u64,
+    survey: Option<Survey>,
+    /// What is odd: how often, and where first.
+    odd: BTreeMap<Rule, (u64, Finding)>,
+}
+
+impl<'a> Report<'a> {
+    fn new(layer: &'a Layer, is_deep: bool) -> Result<Self, Failure> {
+        let storage = layer.image.storage();
+        let metadata = storage.as_file().and_then(|file| file.metadata().ok());
+        let disk_size = metadata.map_or(0, |metadata| metadata.blocks() * 512);
+        let mut odd = BTreeMap::new();
+        let mut note = |finding: Finding| {
+            odd.entry(finding.rule).or_insert((0, finding)).0 += 1;
+        };
+        let survey = match is_deep {
+            true => Some(layer.image.survey(&mut note)?),
+            false => {
+                layer.image.facts().findings.iter().for_each(|finding| note(*finding));
+                None
+            }
+        };
+        Ok(Self { layer, disk_size, survey, odd })
+    }
+
+    fn facts(&self) -> &Facts {
+        self.layer.image.facts()
+    }
+
+    fn name(&self) -> String {
+        escaped(self.layer.path.as_os_str().as_encoded_bytes())
+    }
+
+    /// The backing file's path, where it is a path at all.
+    fn base_path(&self, backing: &BackingReference) -> String {
+        use std::os::unix::ffi::OsStrExt;
+        let name = Path::new(std::ffi::OsStr::from_bytes(&backing.name));
+        let path = source::beside(&self.layer.path, name);
+        escaped(path.as_os_str().as_encoded_bytes())
+    }
+
+    fn has(&self, weight: Weight) -> bool {
+        self.odd.keys().any(|rule| rule.weight() == weight)
+    }
+
+    /// What to do about this image, in plain words.
+    fn advice(&self) -> String {
+        let facts = self.facts();
+        let name = print::quoted(&self.name());
+        let target = print::quoted(&target_name(&self.name()));
+        if self.has(Weight::Damage) {
+            return format!(
+                "damaged: look for a better copy; or take what is left: \
+                 calve convert -p --salvage --map lost.map -O qcow2 {name} {target}"
+            );
+        }
+        match &facts.specific {
+            Specific::Qcow1(_) => {
+                let mut text = "a deprecated format, without checksums, that modern hosts stop \
+                                reading; migrate it: "
+                    .to_owned();
+                let _ = write!(text, "calve convert -p --verify -O qcow2 {name} {target}");
+                if facts.is_encrypted {
+                    text.push_str(" (asks for its passphrase; the result is not encrypted)");
+                }
+                if facts.backing.is_some() {
+                    text.push_str(
+                        " (holds the base's data then too; -B and -F keep it a thin overlay)",
+                    );
+                }
+                text
+            }
+            Specific::Qcow2(qcow2) if qcow2.is_corrupt => {
+                "marked corrupt: run qemu-img check on it before you trust it".to_owned()
+            }
+            Specific::Qcow2(_) | Specific::Raw => "nothing has to be done about it".to_owned(),
+        }
+    }
+
+    fn json(&self) -> Value {
+        let facts = self.facts();
+        let name = self.name();
+        let mut document = json!({
+            "children": [{
+                "name": "file",
+                "info": {
+                    "children": [],
+                    "virtual-size": facts.file_size,
+                    "filename": name,
+                    "format": "file",
+                    "actual-size": self.disk_size,
+                    "format-specific": { "type": "file", "data": {} },
+                    "dirty-flag": false,
+                },
+            }],
+            "virtual-size": facts.virtual_size,
+            "filename": name,
+        });
+        let mut set = |key: &str, value: Value| document[key] = value;
+        if let Some(cluster_size) = facts.cluster_size {
+            set("cluster-size", json!(cluster_size.bytes()));
+        }
+        if facts.is_encrypted {
+            set("encrypted", json!(true));
+        }
+        set("format", json!(facts.format.name()));
+        set("actual-size", json!(self.disk_size));
+        if let Some(backing) = &facts.backing {
+            set("full-backing-filename", json!(self.base_path(backing)));
+            set("backing-filename", json!(escaped(&backing.name)));
+            if let Some(format) = &backing.format {
+                set("backing-filename-format", json!(format));
+            }
+        }
+        if let Some(specific) = specific_json(facts) {
+            set("format-specific", specific);
+        }
+        let is_dirty = matches!(&facts.specific, Specific::Qcow2(qcow2) if qcow2.is_dirty);
+        set("dirty-flag", json!(is_dirty));
+        set(
+            "findings",
+            self.odd.values().map(|(count, first)| finding_json(*count, first)).collect(),
+        );
+        if let Some(survey) = &self.survey {
+            set("survey", survey_json(survey));
+        }
+        set("advice", json!(self.advice()));
+        document
+    }
+
+    fn human(&self) -> String {
+        let facts = self.facts();
+        let name = self.name();
+        let mut text = String::new();
+        let mut line = |line: String| {
+            text.push_str(&line);
+            text.push('\n');
+        };
+        line(format!("image: {name}"));
+        line(format!("file format: {}", facts.format));
+        line(format!(
+            "virtual size: {} ({} bytes)",
+            print::size(facts.virtual_size),
+            facts.virtual_size
+        ));
+        line(format!("disk size: {}", print::size(self.disk_size)));
+        if facts.is_encrypted {
+            line("encrypted: yes".to_owned());
+        }
+        if let Some(cluster_size) = facts.cluster_size {
+            line(format!("cluster_size: {}", cluster_size.bytes()));
+        }
+        if let Some(backing) = &facts.backing {
+            let (named, path) = (escaped(&backing.name), self.base_path(backing));
+            let actual =
+                if named == path { String::new() } else { format!(" (actual path: {path})") };
+            line(format!("backing file: {named}{actual}"));
+            if let Some(format) = &backing.format {
+                line(format!("backing file format: {}", escaped(format.as_bytes())));
+            }
+        }
+        let specific = specific_lines(facts);
+        if !specific.is_empty() {
+            line("Format specific information:".to_owned());
+            specific.iter().for_each(|(key, value)| line(format!("    {key}: {value}")));
+        }
+        if let Some(survey) = &self.survey {
+            line("Survey of all tables:".to_owned());
+            survey_lines(survey).into_iter().for_each(|text| line(format!("    {text}")));
+        }
+        line("Child node '/file':".to_owned());
+        line(format!("    filename: {name}"));
+        line("    protocol type: file".to_owned());
+        line(format!(
+            "    file length: {} ({} bytes)",
+            print::size(facts.file_size),
+            facts.file_size
+        ));
+        line(format!("    disk size: {}", print::size(self.disk_size)));
+        for (count, first) in self.odd.values() {
+            let rule = first.rule;
+            let times = if *count > 1 { format!(", {count} times, first") } else { String::new() };
+            line(format!("{}{times}: {first}; {}", rule.weight().word(), rule.next()));
+        }
+        line(format!("advice: {}", self.advice()));
+        text
+    }
+}
+
+/// A name for the migrated image, beside the old one.
+fn target_name(name: &str) -> String {
+    let stem = [".qcow", ".qcow1", ".img"].iter().find_map(|end| name.strip_suffix(end));
+    format!("{}.qcow2", stem.unwrap_or(name))
+}
+
+fn finding_json(count: u64, first: &Finding) -> Value {
+    let mut value = Map::new();
+    value.insert("rule".into(), json!(first.rule.number()));
+    value.insert("weight".into(), json!(first.rule.weight().word()));
+    value.insert("statement".into(), json!(first.rule.statement()));
+    value.insert("count".into(), json!(count));
+    if let Some(at) = first.at {
+        value.insert("host-offset".into(), json!(at.get()));
+    }
+    if let Some(guest) = first.guest {
+        value.insert("start".into(), json!(guest.start.get()));
+        value.insert("length".into(), json!(guest.length));
+    }
+    if let Some(found) = first.value {
+        value.insert("value".into(), json!(found));
+    }
+    value.insert("next".into(), json!(first.rule.next()));
+    Value::Object(value)
+}
+
+fn survey_json(survey: &Survey) -> Value {
+    json!({
+        "total-clusters": survey.total,
+        "allocated-clusters": survey.allocated,
+        "compressed-clusters": survey.packed,
+        "zero-clusters": survey.zero,
+        "lost-clusters": survey.lost,
+        "leaked-bytes": survey.leaked_bytes,
+        "sharing-looked-for": !survey.too_many_pieces,
+    })
+}
+
+fn survey_lines(survey: &Survey) -> Vec<String> {
+    let mut lines = vec![
+        format!("clusters: {}", survey.total),
+        format!("allocated clusters: {} (packed: {})", survey.allocated, survey.packed),
+        format!("zero clusters: {}", survey.zero),
+        format!("lost clusters: {}", survey.lost),
+        format!("leaked: {} bytes", survey.leaked_bytes),
+    ];
+    if survey.too_many_pieces {
+        lines.push("too scattered to look for leaks and for clusters with two owners".to_owned());
+    }
+    lines
+}
+
+fn specific_json(facts: &Facts) -> Option<Value> {
+    match &facts.specific {
+        Specific::Raw => None,
+        Specific::Qcow1(qcow1) => Some(json!({ "type": "qcow", "data": qcow1_json(qcow1) })),
+        Specific::Qcow2(qcow2) => Some(json!({ "type": "qcow2", "data": qcow2_json(qcow2) })),
+    }
+}
+
+fn qcow1_json(facts: &Qcow1Facts) -> Value {
+    json!({
+        "dialect": facts.dialect.to_string(),
+        "producer": facts.producer,
+        "cluster-bits": facts.cluster_bits,
+        "l2-bits": facts.l2_bits,
+        "l1-offset": facts.l1_at,
+        "l1-entries": facts.l1_entries,
+        "mtime": facts.mtime,
+    })
+}
+
+fn qcow2_json(facts: &Qcow2Facts) -> Value {
+    let mut data = json!({
+        "compat": compat(facts),
+        "compression-type": facts.codec.to_string(),
+        "lazy-refcounts": facts.has_lazy_refcounts,
+        "refcount-bits": facts.refcount_bits,
+        "corrupt": facts.is_corrupt,
+        "extended-l2": facts.has_extended_l2,
+    });
+    if let Some(name) = &facts.data_file {
+        data["data-file"] = json!(escaped(name));
+        data["data-file-raw"] = json!(facts.is_data_file_raw);
+    }
+    if facts.snapshots > 0 {
+        data["snapshots"] = json!(facts.snapshots);
+    }
+    data
+}
+
+fn compat(facts: &Qcow2Facts) -> &'static str {
+    if facts.version == 2 { "0.10" } else { "1.1" }
+}
+
+fn specific_lines(facts: &Facts) -> Vec<(&'static str, String)> {
+    match &facts.specific {
+        Specific::Raw => Vec::new(),
+        Specific::Qcow1(facts) => {
+            let mut lines = vec![
+                ("dialect", facts.dialect.to_string()),
+                ("written by", facts.producer.to_owned()),
+                ("cluster bits", facts.cluster_bits.to_string()),
+                ("l2 bits", facts.l2_bits.to_string()),
+                ("l1 table", format!("{} entries at {:#x}", facts.l1_entries, facts.l1_at)),
+            ];
+            if facts.mtime != 0 {
+                lines.push(("mtime", format!("{} seconds since 1970", facts.mtime)));
+            }
+            lines
+        }
+        Specific::Qcow2(facts) => {
+            let mut lines = vec![
+                ("compat", compat(facts).to_owned()),
+                ("compression type", facts.codec.to_string()),
+                ("lazy refcounts", facts.has_lazy_refcounts.to_string()),
+                ("refcount bits", facts.refcount_bits.to_string()),
+                ("corrupt", facts.is_corrupt.to_string()),
+                ("extended l2", facts.has_extended_l2.to_string()),
+            ];
+            if let Some(name) = &facts.data_file {
+                lines.push(("data file", escaped(name)));
+                lines.push(("data file raw", facts.is_data_file_raw.to_string()));
+            }
+            if facts.snapshots > 0 {
+                lines.push(("snapshots", facts.snapshots.to_string()));
+            }
+            lines
+        }
+    }
+}

@@ -1,0 +1,249 @@
+//! Exit codes, and what an error becomes at the edge: one line and one code.
+
+use std::io;
+
+use calve_convert::{CompareError, Error as ConvertError, Loss};
+use calve_disk::{Error as DiskError, Finding, Format};
+
+use crate::print;
+
+/// The exit codes, frozen: `docs/exit-codes.md`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Code {
+    Done,
+    /// Failed; of `compare`: the disks differ.
+    Failed,
+    /// Of `compare`: an image could not be opened.
+    NotOpened,
+    /// Of `compare`: where bytes are could not be told.
+    NotMapped,
+    /// Done, with recorded losses; of `compare`: bytes could not be read.
+    Losses,
+    Damaged,
+    Key,
+    Base,
+    Changed,
+    InUse,
+    NoSpace,
+    Mismatch,
+    Refused,
+    Unsupported,
+    Usage,
+    /// Stopped by this signal.
+    Signal(u8),
+}
+
+impl Code {
+    pub(crate) const fn number(self) -> u8 {
+        match self {
+            Code::Done => 0,
+            Code::Failed => 1,
+            Code::NotOpened => 2,
+            Code::NotMapped => 3,
+            Code::Losses => 4,
+            Code::Damaged => 10,
+            Code::Key => 12,
+            Code::Base => 13,
+            Code::Changed => 14,
+            Code::InUse => 15,
+            Code::NoSpace => 16,
+            Code::Mismatch => 17,
+            Code::Refused => 18,
+            Code::Unsupported => 63,
+            Code::Usage => 64,
+            Code::Signal(number) => 128 + number,
+        }
+    }
+}
+
+/// What is printed and returned where something did not work.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) code: Code,
+    /// The fact: one line.
+    pub(crate) text: String,
+    /// What to do next, as the end of that line.
+    pub(crate) next: Option<String>,
+    /// Lines that come before it: the places of damage.
+    pub(crate) places: Vec<String>,
+}
+
+impl Failure {
+    pub(crate) fn new(code: Code, text: impl Into<String>) -> Self {
+        Self { code, text: text.into(), next: None, places: Vec::new() }
+    }
+
+    pub(crate) fn usage(text: impl Into<String>) -> Self {
+        Self::new(Code::Usage, text)
+    }
+
+    #[must_use]
+    pub(crate) fn next(self, next: impl Into<String>) -> Self {
+        Self { next: Some(next.into()), ..self }
+    }
+
+    /// The same failure under the code that `compare` has for it.
+    #[must_use]
+    pub(crate) fn with_code(self, code: Code) -> Self {
+        Self { code, ..self }
+    }
+}
+
+/// The refusal to make what this program exists to replace.
+pub(crate) fn would_create_v1() -> Failure {
+    Failure::new(Code::Refused, "QCOW version 1 is deprecated and no new image is made of it")
+        .next("write -O qcow2 (create: -f qcow2) for everything it could do and more, or raw")
+}
+
+/// The format of that name.
+pub(crate) fn format_named(name: &str) -> Result<Format, Failure> {
+    Format::from_name(name).ok_or_else(|| {
+        let text = format!("the format '{name}' is not supported");
+        Failure::new(Code::Unsupported, text).next("raw, qcow and qcow2 are")
+    })
+}
+
+impl From<DiskError> for Failure {
+    fn from(error: DiskError) -> Self {
+        let text = error.to_string();
+        let (code, next) = match &error {
+            DiskError::Io { source, .. } => host_error(source),
+            DiskError::NotThisFormat { .. } | DiskError::Unsupported { .. } => {
+                (Code::Unsupported, None)
+            }
+            DiskError::Broken { finding, .. } => (Code::Damaged, Some(finding.rule.next())),
+            DiskError::Refused { .. } => (Code::Refused, None),
+            DiskError::Key { .. } => (
+                Code::Key,
+                Some("give it with --passphrase-file, with --passphrase-fd or at a terminal"),
+            ),
+            DiskError::Base { .. } => (
+                Code::Base,
+                Some("name the base with --base, or allow its folder with --base-root"),
+            ),
+            DiskError::InUse { .. } => (
+                Code::InUse,
+                Some("end the program that uses it, or add -U to read it all the same"),
+            ),
+            DiskError::Changed { .. } => {
+                (Code::Changed, Some("stop whatever writes to it, then run this again"))
+            }
+            _ => (Code::Failed, None),
+        };
+        Self { code, text, next: next.map(str::to_owned), places: Vec::new() }
+    }
+}
+
+fn host_error(source: &io::Error) -> (Code, Option<&'static str>) {
+    match source.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+            (Code::NoSpace, Some("make room, or name a target on another file system"))
+        }
+        io::ErrorKind::NotFound => (Code::Failed, Some("look at how the name is spelled")),
+        io::ErrorKind::PermissionDenied => {
+            (Code::Failed, Some("run this as a user who may, or change the permissions"))
+        }
+        io::ErrorKind::UnexpectedEof => {
+            (Code::Changed, Some("the file became shorter: stop whatever writes to it"))
+        }
+        _ => (Code::Failed, None),
+    }
+}
+
+impl From<ConvertError> for Failure {
+    fn from(error: ConvertError) -> Self {
+        let text = error.to_string();
+        match error {
+            ConvertError::Disk(error) => error.into(),
+            ConvertError::Lost { first, at_least, .. } => {
+                let more = if at_least { "at least " } else { "" };
+                let text = text.replacen(": ", &format!(": the disk has {more}"), 1);
+                let mut failure = Self::new(Code::Damaged, text)
+                    .next("--salvage goes on without them, --map FILE then lists them");
+                failure.places = first.iter().map(place).collect();
+                failure
+            }
+            ConvertError::Target { .. } => Self::new(Code::Refused, text),
+            ConvertError::Mismatch { .. } => Self::new(Code::Mismatch, text)
+                .next("it was removed; test this machine's memory and disk, then run this again"),
+            ConvertError::Stopped => stopped(),
+            _ => Self::new(Code::Failed, text),
+        }
+    }
+}
+
+impl From<CompareError> for Failure {
+    fn from(error: CompareError) -> Self {
+        match error {
+            CompareError::Map(error) => Self::from(error).with_code(Code::NotMapped),
+            CompareError::Read(error) => match Self::from(error) {
+                changed @ Self { code: Code::Changed, .. } => changed,
+                other => other.with_code(Code::Losses),
+            },
+            CompareError::Stopped => stopped(),
+            error => Self::new(Code::Failed, error.to_string()),
+        }
+    }
+}
+
+/// The code of the signal that stopped the run.
+fn stopped() -> Failure {
+    let signal = crate::signals::received().unwrap_or(2);
+    Failure::new(Code::Signal(signal), format!("stopped by signal {signal}"))
+        .next("nothing was left behind")
+}
+
+/// One lost range, as a line of its own.
+fn place(loss: &Loss) -> String {
+    let finding = Finding::new(loss.lost.rule).at(loss.lost.at).guest(loss.range);
+    format!("lost: {finding}")
+}
+
+const DOCUMENT: &str = include_str!("../docs/exit-codes.md");
+
+/// Prints what the document says of a code.
+pub(crate) fn explain(code: u8) -> Result<(), Failure> {
+    let heading = format!("\n## {code}: ");
+    let Some((_, section)) = DOCUMENT.split_once(&heading) else {
+        return Err(Failure::usage(format!("there is no exit code {code}"))
+            .next("docs/exit-codes.md lists them"));
+    };
+    let section = section.split("\n## ").next().unwrap_or_default();
+    print::out(&format!("{code}: {}\n", section.trim_end()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_is_in_the_document() {
+        use Code::{
+            Base, Changed, Damaged, Done, Failed, InUse, Key, Losses, Mismatch, NoSpace, NotMapped,
+            NotOpened, Refused, Signal, Unsupported, Usage,
+        };
+        for code in [
+            Done,
+            Failed,
+            NotOpened,
+            NotMapped,
+            Losses,
+            Damaged,
+            Key,
+            Base,
+            Changed,
+            InUse,
+            NoSpace,
+            Mismatch,
+            Refused,
+            Unsupported,
+            Usage,
+            Signal(1),
+            Signal(2),
+            Signal(15),
+        ] {
+            let heading = format!("\n## {}: ", code.number());
+            assert_eq!(DOCUMENT.matches(&heading).count(), 1, "{code:?}");
+        }
+    }
+}

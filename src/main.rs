@@ -1,0 +1,65 @@
+//! The command line of calve: arguments in, text and exit codes out. What it does is in the
+//! crates below.
+
+mod args;
+mod command;
+mod exit;
+mod list;
+mod print;
+mod progress;
+mod secrets;
+mod signals;
+mod size;
+mod source;
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::ExitCode;
+
+use args::{Args, Verb};
+use clap::{CommandFactory, FromArgMatches};
+use exit::{Code, Failure};
+
+fn main() -> ExitCode {
+    let words: Vec<OsString> = std::env::args_os().collect();
+    let program = program_name(words.first());
+    let code = match run(&words, &program) {
+        Ok(code) => code,
+        Err(failure) => {
+            print::failure(&program, &failure);
+            failure.code
+        }
+    };
+    ExitCode::from(code.number())
+}
+
+fn run(words: &[OsString], program: &str) -> Result<Code, Failure> {
+    let command = Args::command().bin_name(program.to_owned());
+    let args =
+        command.try_get_matches_from(words).and_then(|matches| Args::from_arg_matches(&matches));
+    let args = match args {
+        Ok(args) => args,
+        Err(error) => {
+            // Help and version are asked for; everything else is a mistake.
+            let _ = error.print();
+            return Ok(if error.use_stderr() { Code::Usage } else { Code::Done });
+        }
+    };
+    if let Some(code) = args.explain {
+        return exit::explain(code).map(|()| Code::Done);
+    }
+    match args.verb {
+        Some(Verb::Info(args)) => command::info::run(&args),
+        Some(Verb::Map(args)) => command::map::run(&args),
+        Some(Verb::Convert(args)) => command::convert::run(&args, program),
+        Some(Verb::Compare(args)) => command::compare::run(&args, program),
+        Some(Verb::Create(args)) => command::create::run(&args, program),
+        None => Err(Failure::usage("name a verb; --help lists them")),
+    }
+}
+
+/// What the program was called as, which its messages begin with.
+fn program_name(word: Option<&OsString>) -> String {
+    let name = word.and_then(|word| Path::new(word).file_name());
+    name.map_or_else(|| "calve".into(), |name| name.to_string_lossy().into_owned())
+}

@@ -1,0 +1,113 @@
+//! Text for people and JSON for programs.
+
+use std::io::{self, Write};
+
+use calve_disk::open::escaped;
+use serde_json::Value;
+
+use crate::exit::{Code, Failure};
+
+/// Writes to standard output. A reader who has gone away has seen enough.
+pub(crate) fn out(text: &str) -> Result<(), Failure> {
+    let mut stdout = anstream::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::new(Code::Failed, format!("writing to standard output: {error}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Writes a document to standard output, indented as `qemu-img` does it.
+pub(crate) fn json(value: &Value) -> Result<(), Failure> {
+    let mut bytes = Vec::new();
+    let formatter = serde_json::ser::PrettyFormatter::with_indent(b"    ");
+    let mut serializer = serde_json::Serializer::with_formatter(&mut bytes, formatter);
+    serde::Serialize::serialize(value, &mut serializer)
+        .map_err(|error| Failure::new(Code::Failed, error.to_string()))?;
+    out(&format!("{}\n", String::from_utf8_lossy(&bytes)))
+}
+
+/// Tells of something that is worth knowing and keeps nothing from being done.
+pub(crate) fn note(program: &str, text: &str) {
+    line(&format!("{program}: note: {}", escaped(text.as_bytes())));
+}
+
+/// Tells what did not work.
+pub(crate) fn failure(program: &str, failure: &Failure) {
+    for place in &failure.places {
+        line(&format!("{program}: {}", escaped(place.as_bytes())));
+    }
+    let next = failure.next.as_ref().map(|next| format!("; {next}")).unwrap_or_default();
+    line(&format!("{program}: {}{}", escaped(failure.text.as_bytes()), escaped(next.as_bytes())));
+}
+
+/// Writes one line to standard error. Where that is closed there is nobody to tell.
+pub(crate) fn line(text: &str) {
+    let _ = writeln!(anstream::stderr().lock(), "{text}");
+}
+
+/// A number of bytes with three digits and a unit, as `qemu-img` prints it.
+pub(crate) fn size(bytes: u64) -> String {
+    const UNITS: [&str; 7] = ["", "K", "M", "G", "T", "P", "E"];
+    #[expect(clippy::cast_precision_loss, reason = "three digits are printed")]
+    let mut value = bytes as f64;
+    let mut unit = 0;
+    // 1000 KiB are printed as 0.977 MiB, so that three digits always do.
+    while value >= 1000.0 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    let digits = match value {
+        value if value < 1.0 => 3,
+        value if value < 10.0 => 2,
+        value if value < 100.0 => 1,
+        _ => 0,
+    };
+    let text = format!("{value:.digits$}");
+    let text = match text.contains('.') {
+        true => text.trim_end_matches('0').trim_end_matches('.').to_owned(),
+        false => text,
+    };
+    match UNITS[unit] {
+        "" => format!("{text} B"),
+        unit => format!("{text} {unit}iB"),
+    }
+}
+
+/// A word of a shell command.
+pub(crate) fn quoted(word: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+=:@%,".contains(c);
+    match !word.is_empty() && word.chars().all(is_plain) {
+        true => word.to_owned(),
+        false => format!("'{}'", word.replace('\'', "'\\''")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_printed_as_qemu_img_does() {
+        for (bytes, text) in [
+            (0, "0 B"),
+            (512, "512 B"),
+            (84992, "83 KiB"),
+            (3_328_000, "3.17 MiB"),
+            (3_268_608, "3.12 MiB"),
+            (64 << 20, "64 MiB"),
+            (1000 << 10, "0.977 MiB"),
+            (1 << 40, "1 TiB"),
+        ] {
+            assert_eq!(size(bytes), text);
+        }
+    }
+
+    #[test]
+    fn words_are_quoted_where_a_shell_would_take_them_apart() {
+        assert_eq!(quoted("a/b.img"), "a/b.img");
+        assert_eq!(quoted("it's"), "'it'\\''s'");
+        assert_eq!(quoted(""), "''");
+    }
+}

@@ -1,0 +1,47 @@
+//! Signals: SIGINT, SIGTERM and SIGHUP ask for a tidy end, SIGUSR1 for a line of progress.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
+
+use crate::exit::{Code, Failure};
+
+/// What the handlers set.
+pub(crate) struct Flags {
+    /// The run is to stop.
+    pub(crate) stop: Arc<AtomicBool>,
+    /// A line of progress was asked for.
+    pub(crate) tell: Arc<AtomicBool>,
+    signal: Arc<AtomicUsize>,
+}
+
+static FLAGS: OnceLock<Flags> = OnceLock::new();
+
+/// Installs the handlers. Before, the signals end the program at once, which is right as long as
+/// it waits for a passphrase.
+pub(crate) fn install() -> Result<&'static Flags, Failure> {
+    let flags = FLAGS.get_or_init(|| Flags {
+        stop: Arc::default(),
+        tell: Arc::default(),
+        signal: Arc::default(),
+    });
+    let install = || {
+        for signal in [SIGINT, SIGTERM, SIGHUP] {
+            let number = usize::try_from(signal).unwrap_or_default();
+            signal_hook::flag::register_usize(signal, Arc::clone(&flags.signal), number)?;
+            signal_hook::flag::register(signal, Arc::clone(&flags.stop))?;
+        }
+        signal_hook::flag::register(SIGUSR1, Arc::clone(&flags.tell)).map(drop)
+    };
+    install().map_err(|error: std::io::Error| {
+        Failure::new(Code::Failed, format!("installing signal handlers: {error}"))
+    })?;
+    Ok(flags)
+}
+
+/// The signal that asked for the end, if one did.
+pub(crate) fn received() -> Option<u8> {
+    let number = FLAGS.get()?.signal.load(Ordering::Relaxed);
+    u8::try_from(number).ok().filter(|number| *number != 0)
+}
