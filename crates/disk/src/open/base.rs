@@ -47,7 +47,8 @@ impl Search<'_> {
     pub(super) fn open(&self, name: &[u8]) -> Result<(File, PathBuf)> {
         let name = self.file_name(name)?;
         let folder = folder_of(self.overlay);
-        let wanted = folder.join(name);
+        // Said as a user would say it: without the folder one is in.
+        let wanted = if folder == Path::new(".") { name.to_owned() } else { folder.join(name) };
         let mut outcome = Outcome::Outside;
         for root in std::iter::once(folder_of(self.top)).chain(self.roots.iter().map(|r| &**r)) {
             for inside in relative_to(&wanted, root) {
