@@ -407,7 +407,7 @@ impl Reading<'_> {
         let done = match read {
             Ok(()) => group.iter().try_for_each(|request| {
                 let from = in_memory(request.at - first.at);
-                self.decode(request, &mut host[from..][..in_memory(request.length)], scratch)
+                self.decode(request, &host[from..][..in_memory(request.length)], scratch)
             }),
             Err(source) if self.host_errors == HostErrors::Fail => {
                 Err(self.host_failed(first, source))
@@ -488,15 +488,25 @@ impl Reading<'_> {
         Ok(())
     }
 
-    fn decode(&mut self, request: &Request, host: &mut [u8], scratch: &mut Scratch) -> Result<()> {
+    /// Makes guest bytes of the host bytes of a request. Those stay as they are: another request
+    /// may be for the same ones, at another place of the disk and so under another key.
+    fn decode(&mut self, request: &Request, host: &[u8], scratch: &mut Scratch) -> Result<()> {
         match request.stored.encoding {
             Encoding::Plain => self.place(request.range).copy_from_slice(host),
+            Encoding::Encrypted if request.is_in_place() => {
+                self.place(request.range).copy_from_slice(host);
+                self.decrypt_in_place(request)?;
+            }
             Encoding::Encrypted => {
                 let layer = &self.disk.layers[request.stored.layer];
                 let cipher = layer.image.cipher().ok_or_else(|| missing_key(&layer.path))?;
                 let before = request.range.start.get() % SECTOR;
-                cipher.decrypt(host, GuestOffset::new(request.range.start.get() - before));
-                let wanted = &host[in_memory(before)..][..in_memory(request.range.length)];
+                scratch.cluster.clear();
+                scratch.cluster.extend_from_slice(host);
+                let first = GuestOffset::new(request.range.start.get() - before);
+                cipher.decrypt(&mut scratch.cluster, first);
+                let wanted = &scratch.cluster[in_memory(before)..];
+                let wanted = &wanted[..in_memory(request.range.length)];
                 self.place(request.range).copy_from_slice(wanted);
             }
             Encoding::Packed { codec, cluster, skip } => {

@@ -1,0 +1,18 @@
+//! For tests only: images of every kind, a slow obvious reader, and storage that misbehaves.
+//!
+//! This is the only place that can write version 1.
+
+mod builder;
+mod pack;
+mod random;
+mod reference;
+mod storage;
+
+pub mod corpus;
+pub mod qemu;
+
+pub use builder::{Builder, XenOrder};
+pub use pack::{Encryption, deflated};
+pub use random::{Random, Sketch, seeds};
+pub use reference::{Reference, read};
+pub use storage::{Access, Faulty, Memory, Recorder, Recording};
