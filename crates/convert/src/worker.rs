@@ -350,8 +350,7 @@ impl<'r, 'a> Worker<'r, 'a> {
     /// Packs each plain cluster that gets smaller by it.
     fn pack(&mut self, pieces: &mut Vec<Piece>) {
         let cluster = self.run.plan.cluster;
-        self.packed.resize(in_memory(BATCH), 0);
-        let mut used = 0;
+        self.packed.clear();
         let mut result: Vec<Piece> = Vec::new();
         let mut last = vec![0; cluster];
         for piece in pieces.drain(..) {
@@ -368,14 +367,11 @@ impl<'r, 'a> Worker<'r, 'a> {
                     last[..bytes.len()].copy_from_slice(bytes);
                     bytes = &last;
                 }
-                // Clusters that are packed here are shorter than what they came from, so that
-                // all of them fit where the whole batch fits.
-                let room = &mut self.packed[used..][..cluster - 1];
-                let fate = match self.deflater.pack(bytes, room) {
-                    Some(length) => {
-                        let payload = used..used + length;
-                        used = payload.end;
-                        Fate::Packed(payload)
+                let fate = match self.deflater.pack(bytes) {
+                    Some(payload) => {
+                        let start = self.packed.len();
+                        self.packed.extend_from_slice(payload);
+                        Fate::Packed(start..self.packed.len())
                     }
                     None => Fate::Plain,
                 };

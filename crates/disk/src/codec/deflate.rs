@@ -8,6 +8,9 @@ use zlib_rs::{Deflate, DeflateFlush, Status};
 /// A deflate state, kept from cluster to cluster.
 pub struct Deflater {
     state: Deflate,
+    /// Room for any stream of a cluster, also for one that grows: the library does not promise
+    /// to stop cleanly where its room ends.
+    room: Vec<u8>,
 }
 
 /// The level of zlib's own default, which QEMU uses too.
@@ -23,15 +26,18 @@ impl Default for Deflater {
 impl Deflater {
     /// A fresh state.
     pub fn new() -> Self {
-        Self { state: Deflate::new(LEVEL, false, WINDOW_BITS) }
+        Self { state: Deflate::new(LEVEL, false, WINDOW_BITS), room: Vec::new() }
     }
 
-    /// Packs `bytes` into `packed` and returns the stream's length, or `None` where it does not
-    /// fit.
-    pub fn pack(&mut self, bytes: &[u8], packed: &mut [u8]) -> Option<usize> {
+    /// Packs `bytes`: the stream, or `None` where it would not be shorter.
+    pub fn pack(&mut self, bytes: &[u8]) -> Option<&[u8]> {
+        // More than zlib's own bound for its least favourable settings.
+        self.room.resize(bytes.len() + bytes.len() / 4 + 64, 0);
         self.state.reset();
-        match self.state.compress(bytes, packed, DeflateFlush::Finish) {
-            Ok(Status::StreamEnd) => usize::try_from(self.state.total_out()).ok(),
+        let done = self.state.compress(bytes, &mut self.room, DeflateFlush::Finish);
+        let length = usize::try_from(self.state.total_out()).ok()?;
+        match done {
+            Ok(Status::StreamEnd) if length < bytes.len() => self.room.get(..length),
             _ => None,
         }
     }
@@ -47,13 +53,11 @@ mod tests {
     fn what_was_packed_unpacks_to_the_same_and_equal_input_to_equal_output() {
         let bytes: Vec<u8> = (0..65536u32).map(|i| (i / 97).to_be_bytes()[3]).collect();
         let mut deflater = Deflater::new();
-        let mut first = vec![0; 65535];
-        let length = deflater.pack(&bytes, &mut first).unwrap();
-        let mut again = vec![0xAA; 65535];
-        assert_eq!(deflater.pack(&bytes, &mut again), Some(length));
-        assert_eq!(first[..length], again[..length]);
+        let first = deflater.pack(&bytes).unwrap().to_vec();
+        assert!(deflater.pack(&[7; 512]).is_some());
+        assert_eq!(deflater.pack(&bytes), Some(&first[..]));
         let mut out = vec![0; bytes.len()];
-        assert!(Unpacker::default().fill(Codec::Deflate, &first[..length], &mut out));
+        assert!(Unpacker::default().fill(Codec::Deflate, &first, &mut out));
         assert_eq!(out, bytes);
     }
 
@@ -66,6 +70,9 @@ mod tests {
         })
         .take(4096)
         .collect();
-        assert_eq!(Deflater::new().pack(&bytes, &mut vec![0; 4095]), None);
+        let mut deflater = Deflater::new();
+        for length in 1..bytes.len() {
+            assert_eq!(deflater.pack(&bytes[..length]), None, "{length}");
+        }
     }
 }
