@@ -128,3 +128,87 @@ impl Drop for ClosesOnPanic<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroUsize;
+    use std::sync::atomic::AtomicBool;
+
+    use calve_disk::formats::raw::{RawImage, RawTarget};
+    use calve_disk::{Layer, Storage};
+    use calve_testkit::{Faulty, Memory, Random};
+
+    use super::*;
+    use crate::options::{Cache, Placement, Salvage, TargetFormat};
+
+    fn options() -> Options {
+        Options {
+            format: TargetFormat::Raw,
+            sparse_size: 4096,
+            placement: Placement::New,
+            cache: Cache::Unsafe,
+            salvage: Salvage::Refuse,
+            verify: false,
+            threads: NonZeroUsize::new(3).unwrap(),
+            rate_limit: None,
+        }
+    }
+
+    /// Copies `bytes` to storage whose access number `failing` fails.
+    fn copied(bytes: &[u8], failing: u64) -> (Result<()>, Vec<u8>, bool) {
+        let image = RawImage::open(Box::new(Memory::new(bytes.to_vec()))).unwrap();
+        let source = Source::new(vec![Disk::of_layers(vec![Layer::detached(Box::new(image))])]);
+        let memory = Memory::new(Vec::new());
+        let file = Faulty::new(memory.clone(), failing);
+        let (options, stop) = (options(), AtomicBool::new(false));
+        let run = Run {
+            source: &source,
+            base: None,
+            options: &options,
+            plan: Plan {
+                is_raw: true,
+                cluster: 512,
+                compress: false,
+                sparse: 4096,
+                reads_zeros: true,
+                digest: false,
+            },
+            file: &file,
+            control: &Control { stop: &stop, progress: &|_| {} },
+            pace: Pace::new(None),
+            batches: Mutex::new(Batches::of(&source, 1 << 62)),
+            placed: Turnstile::new(InTurn {
+                target: Box::new(RawTarget::new(source.size())),
+                losses: Losses::default(),
+                tree: Tree::default(),
+                stored: 0,
+            }),
+            done: AtomicU64::new(0),
+            total: source.size(),
+        };
+        let done = run.run();
+        assert_eq!(file.path(), memory.path());
+        (done, memory.content(), file.has_failed())
+    }
+
+    #[test]
+    fn every_write_that_fails_ends_the_run_with_its_error() {
+        let mut bytes = Random::new(3).content(9 << 20);
+        // Holes between, so that there are many writes.
+        for start in (0..bytes.len() - 8192).step_by(1 << 20) {
+            bytes[start..start + 8192].fill(0);
+        }
+        for failing in 0.. {
+            let (done, content, has_failed) = copied(&bytes, failing);
+            assert_eq!(done.is_err(), has_failed, "access {failing}");
+            if !has_failed {
+                assert!(failing > 5, "too few writes to prove anything");
+                assert!(bytes.starts_with(&content), "access {failing}");
+                assert!(bytes[content.len()..].iter().all(|byte| *byte == 0));
+                return;
+            }
+            let Err(error) = done else { unreachable!() };
+            assert!(error.to_string().contains("a fault of the test"), "{error}");
+        }
+    }
+}

@@ -6,7 +6,7 @@
 use std::ops::Range;
 
 use calve_disk::codec::Deflater;
-use calve_disk::units::{GuestOffset, GuestRange, HostOffset, in_memory};
+use calve_disk::units::{GuestOffset, GuestRange, HostOffset, SECTOR, in_memory};
 use calve_disk::{
     Disk, Error as DiskError, Extent, Form, HostErrors, Payload, Placed, Scratch, Target,
 };
@@ -323,6 +323,12 @@ impl<'r, 'a> Worker<'r, 'a> {
                 same[at / cluster..end.div_ceil(cluster)].fill(false);
             }
             at = end;
+        }
+        // What the result has behind the source's last byte, up to a whole sector, is zeros; a
+        // longer base may have something else there.
+        let size = self.run.source.size();
+        if range.end().get() == size && size % SECTOR != 0 && base.virtual_size() > size {
+            same.last_mut().into_iter().for_each(|last| *last = false);
         }
         if base_layer.is_some() || !same.contains(&true) {
             return Ok(same);
