@@ -119,7 +119,7 @@ impl From<DiskError> for Failure {
             ),
             DiskError::Base { .. } => (
                 Code::Base,
-                Some("name the base with --base, or allow its folder with --base-root"),
+                Some("name the base itself with --base, or allow its folder with --base-root"),
             ),
             DiskError::InUse { .. } => (
                 Code::InUse,

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGXFSZ};
 
 use crate::exit::{Code, Failure};
 
@@ -32,6 +32,9 @@ pub(crate) fn install() -> Result<&'static Flags, Failure> {
             signal_hook::flag::register_usize(signal, Arc::clone(&flags.signal), number)?;
             signal_hook::flag::register(signal, Arc::clone(&flags.stop))?;
         }
+        // A file that may not grow further is an error of the write; the signal would end the
+        // program before it could clean up.
+        signal_hook::flag::register(SIGXFSZ, Arc::default())?;
         signal_hook::flag::register(SIGUSR1, Arc::clone(&flags.tell)).map(drop)
     };
     install().map_err(|error: std::io::Error| {

@@ -7,7 +7,8 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use calve_convert::{
-    Base, Control, Filled, Loss, Options, Placement, Qcow2Options, Salvage, Summary, TargetFormat,
+    Base, Cache, Control, Filled, Loss, Options, Placement, Qcow2Options, Salvage, Summary,
+    TargetFormat,
 };
 use calve_disk::{Disk, Format, OpenOptions};
 use serde_json::{Value, json};
@@ -29,6 +30,7 @@ pub(crate) fn run(args: &ConvertArgs, program: &str) -> Result<Code, Failure> {
         return printed.map(|()| Code::Done);
     }
     check(args, format)?;
+    let numbers = Numbers::of(args)?;
     let Some((target, sources)) = args.files.split_last() else {
         return Err(Failure::usage("name a source and a target"));
     };
@@ -46,7 +48,8 @@ pub(crate) fn run(args: &ConvertArgs, program: &str) -> Result<Code, Failure> {
     let was_encrypted = sources
         .iter()
         .any(|disk| disk.layers().iter().any(|layer| layer.image.facts().is_encrypted));
-    let options = options(args, new, target, &sources)?;
+    let base = new.backing.as_ref().map(|backing| base(backing, target, &sources, args));
+    let options = options(args, &numbers, &new, base.transpose()?);
     let map = args.map.as_deref().map(|path| MapFile::create(path, args.force)).transpose()?;
     let summary = convert(sources, target, &options, args)?;
     if let Some(map) = map {
@@ -82,47 +85,57 @@ fn open(names: &[std::ffi::OsString], args: &ConvertArgs) -> Result<Vec<Disk>, F
     Ok(disks)
 }
 
-fn options(
-    args: &ConvertArgs,
-    new: NewImage,
-    target: &Path,
-    sources: &[Disk],
-) -> Result<Options, Failure> {
-    let sparse_size = size::parse("-S", &args.sparse_size)?;
-    if !sparse_size.is_multiple_of(512) || sparse_size > 16 << 20 {
-        return Err(Failure::usage(format!("-S: {sparse_size} cannot be had"))
-            .next("write a multiple of 512 up to 16M, or 0"));
+/// The numbers and modes among the options, which can be wrong before any file is opened.
+struct Numbers {
+    sparse_size: u64,
+    cache: Cache,
+    threads: NonZeroUsize,
+    rate_limit: Option<u64>,
+}
+
+impl Numbers {
+    fn of(args: &ConvertArgs) -> Result<Self, Failure> {
+        let sparse_size = size::parse("-S", &args.sparse_size)?;
+        if !sparse_size.is_multiple_of(512) || sparse_size > 16 << 20 {
+            return Err(Failure::usage(format!("-S: {sparse_size} cannot be had"))
+                .next("write a multiple of 512 up to 16M, or 0"));
+        }
+        let rate = args.rate_limit.as_deref().map(|rate| size::parse("-r", rate));
+        Ok(Self {
+            sparse_size,
+            cache: target::cache(&args.target_cache)?,
+            threads: threads(args.parallel.as_deref())?,
+            rate_limit: rate.transpose()?,
+        })
     }
-    let base = new.backing.as_ref().map(|backing| base(backing, target, sources, args));
-    let format = match new.format {
-        Format::Qcow2 => TargetFormat::Qcow2(Qcow2Options {
-            cluster_size: new.cluster_size,
-            compress: args.compress,
-            base: base.transpose()?,
-        }),
-        _ => TargetFormat::Raw,
-    };
-    let placement = match (args.no_create, args.force) {
-        (true, _) => Placement::Existing { is_zero: args.target_is_zero },
-        (false, true) => Placement::Replace,
-        (false, false) => Placement::New,
-    };
-    let salvage = match args.salvage {
-        None => Salvage::Refuse,
-        Some(SalvageWith::Base) => Salvage::FromBase,
-        Some(SalvageWith::Zeros) => Salvage::Zeros,
-    };
-    let rate_limit = args.rate_limit.as_deref().map(|rate| size::parse("-r", rate)).transpose()?;
-    Ok(Options {
-        format,
-        sparse_size,
-        placement,
-        cache: target::cache(&args.target_cache)?,
-        salvage,
+}
+
+fn options(args: &ConvertArgs, numbers: &Numbers, new: &NewImage, base: Option<Base>) -> Options {
+    Options {
+        format: match new.format {
+            Format::Qcow2 => TargetFormat::Qcow2(Qcow2Options {
+                cluster_size: new.cluster_size,
+                compress: args.compress,
+                base,
+            }),
+            _ => TargetFormat::Raw,
+        },
+        sparse_size: numbers.sparse_size,
+        placement: match (args.no_create, args.force) {
+            (true, _) => Placement::Existing { is_zero: args.target_is_zero },
+            (false, true) => Placement::Replace,
+            (false, false) => Placement::New,
+        },
+        cache: numbers.cache,
+        salvage: match args.salvage {
+            None => Salvage::Refuse,
+            Some(SalvageWith::Base) => Salvage::FromBase,
+            Some(SalvageWith::Zeros) => Salvage::Zeros,
+        },
         verify: args.verify,
-        threads: threads(args.parallel.as_deref())?,
-        rate_limit,
-    })
+        threads: numbers.threads,
+        rate_limit: numbers.rate_limit,
+    }
 }
 
 /// The threads of `-m`, or one for each processor up to a bound.

@@ -327,7 +327,7 @@ impl<'r, 'a> Worker<'r, 'a> {
         // What the result has behind the source's last byte, up to a whole sector, is zeros; a
         // longer base may have something else there.
         let size = self.run.source.size();
-        if range.end().get() == size && size % SECTOR != 0 && base.virtual_size() > size {
+        if range.end().get() == size && !size.is_multiple_of(SECTOR) && base.virtual_size() > size {
             same.last_mut().into_iter().for_each(|last| *last = false);
         }
         if base_layer.is_some() || !same.contains(&true) {

@@ -61,13 +61,13 @@ impl Search<'_> {
                 }
             }
         }
-        Err(self.error(name, match outcome {
-            Outcome::Missing => "does not exist; name it with --base",
-            Outcome::Outside => {
-                "lies outside the image's own folder; allow its folder with --base-root, or name \
-                 it with --base"
-            }
-        }))
+        Err(self.error(
+            name,
+            match outcome {
+                Outcome::Missing => "does not exist",
+                Outcome::Outside => "lies outside the folders where bases may be",
+            },
+        ))
     }
 
     /// The name as a path, where it is one.
@@ -77,8 +77,7 @@ impl Search<'_> {
         if before_slash.contains(&b':') {
             return Err(self.error(
                 Path::new(OsStr::from_bytes(name)),
-                "is no file but a protocol, which is never followed; fetch the disk and name it \
-                 with --base",
+                "is no file but a protocol, which is never followed",
             ));
         }
         Ok(Path::new(OsStr::from_bytes(path)))
@@ -110,8 +109,8 @@ fn folder_of(path: &Path) -> &Path {
     }
 }
 
-/// The ways in which `path` can be spelled from inside `root`: as it is written, and with the
-/// links in both resolved as far as the folders exist.
+/// The ways in which `path` can be spelled from inside `root`: as it is written, with the links
+/// of both folders resolved, and with all links resolved.
 fn relative_to(path: &Path, root: &Path) -> Vec<PathBuf> {
     let mut spelled = Vec::new();
     let mut add = |path: &Path, root: &Path| {
@@ -123,11 +122,12 @@ fn relative_to(path: &Path, root: &Path) -> Vec<PathBuf> {
     };
     add(path, root);
     add(&tidied(path), &tidied(root));
-    if let (Ok(root), Some(folder), Some(name)) =
-        (root.canonicalize(), path.parent(), path.file_name())
-        && let Ok(folder) = folder.canonicalize()
-    {
+    let Ok(root) = root.canonicalize() else { return spelled };
+    if let (Some(name), Ok(folder)) = (path.file_name(), folder_of(path).canonicalize()) {
         add(&folder.join(name), &root);
+    }
+    if let Ok(path) = path.canonicalize() {
+        add(&path, &root);
     }
     spelled
 }

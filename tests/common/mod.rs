@@ -1,0 +1,116 @@
+//! Running the real binary in a folder of its own.
+#![allow(dead_code, reason = "each test file uses a part of it")]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use calve_testkit::{Builder, Random};
+use serde_json::Value;
+
+/// A folder, and the program run in it.
+pub(crate) struct Bench {
+    folder: tempfile::TempDir,
+}
+
+/// What a run said.
+pub(crate) struct Said {
+    pub(crate) code: Option<i32>,
+    pub(crate) out: String,
+    pub(crate) err: String,
+}
+
+impl Bench {
+    pub(crate) fn new() -> Self {
+        Self { folder: tempfile::tempdir().expect("a folder") }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.path().join(name)
+    }
+
+    pub(crate) fn write(&self, name: &str, bytes: &[u8]) {
+        std::fs::write(self.file(name), bytes).expect("a file");
+    }
+
+    pub(crate) fn read(&self, name: &str) -> Vec<u8> {
+        std::fs::read(self.file(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+    }
+
+    /// The names of all files, sorted.
+    pub(crate) fn names(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(self.path()).expect("a folder");
+        let mut names: Vec<String> = entries
+            .map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned())
+            .collect();
+        names.sort();
+        names
+    }
+
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_calve"));
+        command.current_dir(self.path()).args(arguments);
+        command
+    }
+
+    pub(crate) fn run(&self, arguments: &[&str]) -> Said {
+        Said::of(&self.command(arguments).output().expect("the program runs"))
+    }
+
+    /// Runs what has to succeed.
+    pub(crate) fn ok(&self, arguments: &[&str]) -> Said {
+        let said = self.run(arguments);
+        assert_eq!(said.code, Some(0), "{arguments:?}: {}{}", said.out, said.err);
+        said
+    }
+
+    /// Runs what has to end with this code, and say one line that holds `text`.
+    pub(crate) fn fails(&self, code: i32, text: &str, arguments: &[&str]) -> Said {
+        let said = self.run(arguments);
+        assert_eq!(said.code, Some(code), "{arguments:?}: {}{}", said.out, said.err);
+        assert!(said.err.contains(text), "{arguments:?}: {}", said.err);
+        assert!(!said.err.contains("panicked"), "{}", said.err);
+        said
+    }
+}
+
+impl Said {
+    pub(crate) fn of(output: &Output) -> Self {
+        Self {
+            code: output.status.code(),
+            out: String::from_utf8_lossy(&output.stdout).into_owned(),
+            err: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {}", self.out))
+    }
+}
+
+/// A small image with plain and packed clusters, and what its disk holds.
+pub(crate) fn image() -> (Vec<u8>, Vec<u8>) {
+    let mut builder = Builder::new(12, 9, 1 << 20);
+    let mut disk = vec![0; 1 << 20];
+    for cluster in [0u64, 1, 2, 40, 41, 100, 255] {
+        let content = Random::new(cluster + 7).content(4096);
+        builder.plain(cluster, &content);
+        let start = usize::try_from(cluster * 4096).expect("small");
+        disk[start..start + 4096].copy_from_slice(&content);
+    }
+    builder.packed(7, &[0x37; 4096]);
+    disk[7 * 4096..8 * 4096].fill(0x37);
+    (builder.build(), disk)
+}
+
+/// A disk of this many MiB, all of it stored, that takes a while to convert slowly.
+pub(crate) fn large(mebibytes: u64) -> Vec<u8> {
+    let mut builder = Builder::new(16, 9, mebibytes << 20);
+    for cluster in 0..mebibytes * 16 {
+        builder.plain(cluster, &Random::new(cluster).number().to_be_bytes().repeat(8192));
+    }
+    builder.build()
+}

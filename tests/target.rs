@@ -1,0 +1,255 @@
+//! The target: whole under its name, or not there; and what is there already stays.
+
+mod common;
+
+use std::os::unix::fs::symlink;
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use calve_testkit::qemu;
+use common::{Bench, Said};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+#[test]
+fn an_existing_target_is_refused_and_force_replaces_it() {
+    let bench = Bench::new();
+    let (image, disk) = common::image();
+    bench.write("old.qcow", &image);
+    bench.write("new.raw", b"precious");
+    bench.fails(18, "--force", &["convert", "old.qcow", "new.raw"]);
+    assert_eq!(bench.read("new.raw"), b"precious");
+    bench.ok(&["convert", "--force", "old.qcow", "new.raw"]);
+    assert!(bench.read("new.raw") == disk);
+    bench.fails(18, "--force", &["create", "-f", "qcow2", "new.raw", "1M"]);
+    bench.ok(&["create", "--force", "-f", "qcow2", "new.raw", "1M"]);
+    assert_eq!(bench.names(), ["new.raw", "old.qcow"]);
+}
+
+#[test]
+fn a_failed_replacement_leaves_what_was_there() {
+    let bench = Bench::new();
+    let (mut image, _) = common::image();
+    image.truncate(image.len() - 5000);
+    bench.write("old.qcow", &image);
+    bench.write("new.raw", b"precious");
+    bench.fails(10, "lost", &["convert", "--force", "old.qcow", "new.raw"]);
+    assert_eq!(bench.read("new.raw"), b"precious");
+    assert_eq!(bench.names(), ["new.raw", "old.qcow"]);
+}
+
+#[test]
+fn the_source_is_never_the_target_by_whatever_name() {
+    let bench = Bench::new();
+    let (image, _) = common::image();
+    bench.write("old.qcow", &image);
+    std::fs::hard_link(bench.file("old.qcow"), bench.file("hard")).expect("a link");
+    symlink("old.qcow", bench.file("soft")).expect("a link");
+    std::fs::create_dir(bench.file("d")).expect("a folder");
+    symlink("..", bench.file("d/up")).expect("a link");
+    for name in ["old.qcow", "./old.qcow", "hard", "soft", "d/up/old.qcow", "d/../hard"] {
+        for more in [&[][..], &["--force"], &["-n"]] {
+            let arguments = [&["convert"][..], more, &["old.qcow", name]].concat();
+            bench.fails(18, "same file as the source", &arguments);
+        }
+        assert!(bench.read("old.qcow") == image, "{name}");
+    }
+}
+
+#[test]
+fn a_base_is_never_the_target_either() {
+    let bench = Bench::new();
+    bench.write("base.raw", &[1; 4096]);
+    let builder = calve_testkit::Builder::new(9, 12, 4096).backing(b"base.raw");
+    bench.write("old.qcow", &builder.build());
+    bench.fails(18, "same file", &["convert", "--force", "old.qcow", "base.raw"]);
+    assert_eq!(bench.read("base.raw"), [1; 4096]);
+}
+
+#[test]
+fn a_link_is_not_followed() {
+    let bench = Bench::new();
+    let (image, disk) = common::image();
+    bench.write("old.qcow", &image);
+    bench.write("elsewhere", b"precious");
+    symlink("elsewhere", bench.file("link")).expect("a link");
+    symlink("nowhere", bench.file("dangling")).expect("a link");
+    bench.fails(18, "exists", &["convert", "old.qcow", "link"]);
+    bench.fails(18, "exists", &["convert", "old.qcow", "dangling"]);
+    bench.fails(18, "symbolic link", &["convert", "-n", "old.qcow", "link"]);
+    // Replacing it replaces the link.
+    bench.ok(&["convert", "--force", "old.qcow", "link"]);
+    assert!(bench.read("link") == disk);
+    assert_eq!(bench.read("elsewhere"), b"precious");
+    assert_eq!(bench.names(), ["dangling", "elsewhere", "link", "old.qcow"]);
+}
+
+#[test]
+fn what_exists_is_written_into_with_n() {
+    let bench = Bench::new();
+    let (image, disk) = common::image();
+    bench.write("old.qcow", &image);
+    bench.write("device", &vec![0xDD; (1 << 20) + 4096]);
+    bench.ok(&["convert", "-n", "old.qcow", "device"]);
+    let device = bench.read("device");
+    assert!(device[..1 << 20] == disk, "zeros are written too");
+    assert!(device[1 << 20..].iter().all(|byte| *byte == 0xDD), "what lies behind stays");
+    bench.write("small", &[0; 4096]);
+    bench.fails(18, "has room for 4096 bytes", &["convert", "-n", "old.qcow", "small"]);
+    bench.fails(1, "missing", &["convert", "-n", "old.qcow", "missing"]);
+    bench.write("zeros", &vec![0; 1 << 20]);
+    bench.ok(&["convert", "-n", "--target-is-zero", "old.qcow", "zeros"]);
+    assert!(bench.read("zeros") == disk);
+    bench.fails(64, "--no-create", &["convert", "--target-is-zero", "old.qcow", "x"]);
+}
+
+#[test]
+fn a_blank_qcow2_is_filled_with_n_and_one_that_holds_something_is_not() {
+    let bench = Bench::new();
+    let (image, disk) = common::image();
+    bench.write("old.qcow", &image);
+    bench.write("disk.raw", &disk);
+    bench.ok(&["create", "-q", "-f", "qcow2", "-o", "cluster_size=4k", "t.qcow2", "2M"]);
+    bench.ok(&["convert", "-n", "-O", "qcow2", "old.qcow", "t.qcow2"]);
+    let said = bench.ok(&["compare", "-F", "raw", "t.qcow2", "disk.raw"]);
+    assert!(said.out.ends_with("Images are identical.\n"), "{}", said.out);
+    let info = bench.ok(&["info", "--output=json", "t.qcow2"]).json();
+    assert_eq!((&info["cluster-size"], &info["virtual-size"]), (&4096.into(), &(2 << 20).into()));
+    if qemu::has("qemu-img") {
+        qemu::assert_clean(bench.path(), "t.qcow2");
+    }
+    bench.fails(18, "holds data", &["convert", "-n", "-O", "qcow2", "old.qcow", "t.qcow2"]);
+}
+
+/// Starts a conversion that takes long enough to be interfered with, and waits until it writes.
+fn start(bench: &Bench, more: &[&str]) -> Child {
+    bench.write("large.qcow", &common::large(16));
+    let arguments = [&["convert", "-r", "4M"][..], more, &["large.qcow", "new.raw"]].concat();
+    let child = bench
+        .command(&arguments)
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program runs");
+    let end = Instant::now() + Duration::from_secs(20);
+    let is_writing = || {
+        let names = bench.names();
+        let temporary = names.iter().find(|name| name.starts_with(".new.raw.calve-"));
+        temporary.is_some_and(|name| bench.read(name).len() > 1 << 20)
+    };
+    while !is_writing() {
+        assert!(Instant::now() < end, "it never wrote");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert!(!bench.file("new.raw").exists(), "the name comes last");
+    child
+}
+
+fn signal(child: &Child, signal: Signal) {
+    let id = i32::try_from(child.id()).expect("a process id");
+    kill(Pid::from_raw(id), signal).expect("it runs");
+}
+
+#[test]
+fn signals_end_it_with_their_code_and_nothing_left_behind() {
+    for (sent, code) in [(Signal::SIGINT, 130), (Signal::SIGTERM, 143), (Signal::SIGHUP, 129)] {
+        let bench = Bench::new();
+        let child = start(&bench, &[]);
+        signal(&child, sent);
+        let said = Said::of(&child.wait_with_output().expect("it ends"));
+        assert_eq!(said.code, Some(code), "{}", said.err);
+        assert!(said.err.contains("nothing was left behind"), "{}", said.err);
+        assert_eq!(bench.names(), ["large.qcow"]);
+    }
+}
+
+#[test]
+fn a_killed_run_leaves_nothing_under_the_targets_name() {
+    let bench = Bench::new();
+    let mut child = start(&bench, &[]);
+    signal(&child, Signal::SIGKILL);
+    child.wait().expect("it ends");
+    let names = bench.names();
+    assert!(!names.contains(&"new.raw".to_owned()), "{names:?}");
+    // What is left says whose it is, and is in nobody's way.
+    assert!(names.iter().any(|name| name.starts_with(".new.raw.calve-")), "{names:?}");
+    bench.ok(&["convert", "large.qcow", "new.raw"]);
+}
+
+#[test]
+fn a_request_for_progress_is_one_line_and_the_run_goes_on() {
+    let bench = Bench::new();
+    let child = start(&bench, &[]);
+    signal(&child, Signal::SIGUSR1);
+    let said = Said::of(&child.wait_with_output().expect("it ends"));
+    assert_eq!(said.code, Some(0), "{}", said.err);
+    let lines: Vec<&str> = said.err.lines().collect();
+    assert!(matches!(lines[..], [line] if line.ends_with("/100%)")), "{lines:?}");
+    assert_eq!(bench.names(), ["large.qcow", "new.raw"]);
+}
+
+#[test]
+fn a_source_that_changes_while_it_is_read_is_noticed() {
+    let bench = Bench::new();
+    let child = start(&bench, &[]);
+    let mut changed = bench.read("large.qcow");
+    changed[100_000] ^= 1;
+    std::fs::write(bench.file("large.qcow"), &changed).expect("a file");
+    let said = Said::of(&child.wait_with_output().expect("it ends"));
+    assert_eq!(said.code, Some(14), "{}", said.err);
+    assert_eq!(bench.names(), ["large.qcow"]);
+}
+
+#[test]
+fn a_file_that_may_not_grow_further_is_no_space_and_nothing_is_left() {
+    let bench = Bench::new();
+    let image = common::large(4);
+    bench.write("large.qcow", &image);
+    // The limit counts units of 512 bytes or more, and spares what is there already.
+    let script = "ulimit -f 1024; exec \"$0\" convert -O qcow2 large.qcow new.qcow2";
+    let output = std::process::Command::new("sh")
+        .current_dir(bench.path())
+        .args(["-c", script, env!("CARGO_BIN_EXE_calve")])
+        .output()
+        .expect("a shell");
+    let said = Said::of(&output);
+    assert_eq!(said.code, Some(16), "{}", said.err);
+    assert_eq!(bench.names(), ["large.qcow"]);
+}
+
+#[test]
+fn a_full_file_system_is_no_space_and_nothing_is_left() {
+    let bench = Bench::new();
+    bench.write("large.qcow", &common::large(4));
+    std::fs::create_dir(bench.file("small")).expect("a folder");
+    let mounted = std::process::Command::new("mount")
+        .args(["-t", "tmpfs", "-o", "size=1m", "tmpfs"])
+        .arg(bench.file("small"))
+        .output();
+    if !mounted.is_ok_and(|output| output.status.success()) {
+        // Not a missing tool: only root may mount. The limit on file sizes stands in for it.
+        qemu::skipped("mounting a small tmpfs needs root");
+        return;
+    }
+    for format in ["raw", "qcow2"] {
+        let arguments = ["convert", "-O", format, "large.qcow", "small/new"];
+        let said = bench.run(&arguments);
+        let left = std::fs::read_dir(bench.file("small")).expect("a folder").count();
+        assert_eq!((said.code, left), (Some(16), 0), "{}", said.err);
+    }
+    let unmounted = std::process::Command::new("umount").arg(bench.file("small")).output();
+    assert!(unmounted.is_ok_and(|output| output.status.success()), "unmounted again");
+}
+
+#[test]
+fn a_result_may_be_read_by_nobody_who_may_not_read_the_source() {
+    use std::os::unix::fs::PermissionsExt;
+    let bench = Bench::new();
+    let (image, _) = common::image();
+    bench.write("old.qcow", &image);
+    let only_me = std::fs::Permissions::from_mode(0o600);
+    std::fs::set_permissions(bench.file("old.qcow"), only_me).expect("permissions");
+    bench.ok(&["convert", "old.qcow", "new.raw"]);
+    let mode = std::fs::metadata(bench.file("new.raw")).expect("a file").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+}
