@@ -64,6 +64,33 @@ pub fn write(path: &Path, kind: Kind, size: u64, seed: u64) -> io::Result<()> {
     file.flush()
 }
 
+/// Writes the raw disk that overlays lie on: `size` bytes, a quarter of them stored.
+pub fn write_base(path: &Path, size: u64, seed: u64) -> io::Result<()> {
+    let mut file = File::create(path)?;
+    file.set_len(size)?;
+    let mut random = Random::new(seed);
+    for run in (0..size).step_by(usize::try_from(RUN).expect("small")) {
+        if random.once_in(4) {
+            file.seek(SeekFrom::Start(run))?;
+            file.write_all(&content(&mut random))?;
+        }
+    }
+    Ok(())
+}
+
+/// An empty image of `size` bytes with its whole L1 table.
+pub fn empty(size: u64) -> Vec<u8> {
+    let mut image = claim(size);
+    let entries = size.div_ceil(2 << 20);
+    image.resize(48 + usize::try_from(entries * 8).expect("a small table"), 0);
+    image
+}
+
+/// A header alone, in QEMU's geometry.
+pub fn claim(size: u64) -> Vec<u8> {
+    header(b"", size, 12, 9)
+}
+
 fn header(name: &[u8], size: u64, cluster_bits: u8, l2_bits: u8) -> Vec<u8> {
     let mut header = b"QFI\xFB\0\0\0\x01".to_vec();
     let name_at = if name.is_empty() { 0u64 } else { 48 };
