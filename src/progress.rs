@@ -151,9 +151,9 @@ impl State {
             View::Nowhere => {}
             View::Bar(bar) => {
                 if is_new_phase {
-                    bar.reset();
                     bar.set_style(style(progress.phase));
                     bar.set_message(name(progress.phase));
+                    bar.reset();
                 }
                 bar.set_length(progress.total);
                 bar.set_position(progress.done);

@@ -183,6 +183,24 @@ fn bases_are_followed_only_where_they_may_be() {
 }
 
 #[test]
+fn a_chain_is_followed_to_64_images_and_no_further() {
+    let bench = Bench::new();
+    bench.write("0", &[5; 4096]);
+    for number in 1..=64 {
+        let base = (number - 1).to_string();
+        let overlay = Builder::new(9, 12, 4096).backing(base.as_bytes()).build();
+        bench.write(&number.to_string(), &overlay);
+    }
+    bench.ok(&["convert", "63", "new"]);
+    assert_eq!(bench.read("new"), [5; 4096]);
+    bench.fails(13, "longer than 64 images", &["convert", "64", "x"]);
+    // A cycle is found by the files, whatever they are called.
+    bench.write("a", &Builder::new(9, 12, 4096).backing(b"b").build());
+    std::fs::hard_link(bench.file("a"), bench.file("b")).expect("a link");
+    bench.fails(13, "part of the chain", &["convert", "a", "x"]);
+}
+
+#[test]
 fn a_base_is_read_in_the_format_that_is_pinned() {
     let bench = Bench::new();
     let mut inner = Builder::new(12, 9, 4096);

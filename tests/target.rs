@@ -164,6 +164,27 @@ fn signals_end_it_with_their_code_and_nothing_left_behind() {
 }
 
 #[test]
+fn a_result_that_reads_differently_is_removed() {
+    for more in [&["--verify"][..], &["--verify", "-O", "qcow2"]] {
+        let bench = Bench::new();
+        let child = start(&bench, more);
+        // What was written is spoiled behind the program's back, as failing storage would do it.
+        let names = bench.names();
+        let name = names.iter().find(|name| name.starts_with(".new.raw.calve-")).expect("a file");
+        // Batches are written in any order: far behind the place it has certainly been written.
+        while bench.read(name).len() < 9 << 20 {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let file = std::fs::File::options().write(true).open(bench.file(name)).expect("a file");
+        std::os::unix::fs::FileExt::write_all_at(&file, b"spoiled", 900_000).expect("written");
+        let said = Said::of(&child.wait_with_output().expect("it ends"));
+        assert_eq!(said.code, Some(17), "{}", said.err);
+        assert!(said.err.contains("differs from the source at guest byte"), "{}", said.err);
+        assert_eq!(bench.names(), ["large.qcow"]);
+    }
+}
+
+#[test]
 fn a_killed_run_leaves_nothing_under_the_targets_name() {
     let bench = Bench::new();
     let mut child = start(&bench, &[]);
@@ -239,6 +260,35 @@ fn a_full_file_system_is_no_space_and_nothing_is_left() {
     }
     let unmounted = std::process::Command::new("umount").arg(bench.file("small")).output();
     assert!(unmounted.is_ok_and(|output| output.status.success()), "unmounted again");
+}
+
+#[test]
+fn a_block_device_is_written_into() {
+    let bench = Bench::new();
+    let (image, disk) = common::image();
+    bench.write("old.qcow", &image);
+    bench.write("backing", &vec![0xDD; 2 << 20]);
+    let losetup = |arguments: &[&str]| {
+        let output = std::process::Command::new("losetup").args(arguments).output().ok()?;
+        let name = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+        output.status.success().then_some(name)
+    };
+    let backing = bench.file("backing");
+    let backing = backing.to_str().expect("a plain name");
+    let Some(device) = losetup(&["--find", "--show", backing]) else {
+        // Not a missing tool: only root has loop devices, and not everywhere.
+        qemu::skipped("a loop device needs root and a kernel that has them");
+        return;
+    };
+    let refused = bench.run(&["convert", "old.qcow", &device]);
+    let written = bench.run(&["convert", "-n", "old.qcow", &device]);
+    let compared = bench.run(&["compare", "-F", "raw", "old.qcow", &device]);
+    losetup(&["--detach", &device]);
+    assert_eq!(refused.code, Some(18), "{}", refused.err);
+    assert_eq!(written.code, Some(0), "{}", written.err);
+    assert!(compared.out.starts_with("Warning: Image size mismatch!"), "{}", compared.out);
+    let device = bench.read("backing");
+    assert!(device[..1 << 20] == disk && device[1 << 20..].iter().all(|byte| *byte == 0xDD));
 }
 
 #[test]

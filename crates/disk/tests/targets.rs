@@ -112,3 +112,27 @@ fn no_byte_is_written_twice_and_none_behind_the_end() {
         }
     }
 }
+
+#[test]
+fn golden_a_small_image_is_written_front_to_back_and_then_the_header() {
+    let cluster_size = ClusterSize::from_bits(12).expect("in range");
+    let content = Random::new(9).content(4 << 12);
+    let (storage, recorder) = (Memory::new(Vec::new()), Recorder::default());
+    let recording = Recording::new(storage, &recorder);
+    let fates = [Fate::Plain, Fate::Absent, Fate::Zero, Fate::Plain];
+    common::write_qcow2(&recording, &content, cluster_size, &fates).expect("memory");
+    let trace: Vec<(u64, usize)> = recorder
+        .accesses()
+        .into_iter()
+        .map(|access| match access {
+            Access::Write { at, bytes } => (at, bytes.len()),
+            Access::SetSize(size) => (size, 0),
+            Access::Sync => (0, 0),
+            Access::Read { .. } => panic!("a target is not read"),
+        })
+        .collect();
+    let data = [(0x2000, 0x1000), (0x3000, 0x1000)];
+    let l2_l1_refcounts = [(0x4000, 0x1000), (0x5000, 0x1000), (0x1000, 0x1000), (0x6000, 0x1000)];
+    let end = [(0x7000, 0), (0, 0), (0, 0x1000), (0, 0)];
+    assert_eq!(trace, [&data[..], &l2_l1_refcounts, &end].concat());
+}
