@@ -73,6 +73,24 @@ fn salvage_takes_what_the_base_has_and_says_so() {
 }
 
 #[test]
+fn what_took_the_place_of_lost_bytes_is_not_left_to_a_damaged_base() {
+    let bench = Bench::new();
+    let mut base = Builder::new(12, 9, 64 << 10);
+    base.plain(0, &[0x21; 4096]);
+    base.entry(5, 1 << 40);
+    bench.write("base.qcow", &base.build());
+    let mut top = Builder::new(12, 9, 64 << 10).backing(b"base.qcow");
+    top.plain(1, &[0x22; 4096]);
+    bench.write("old.qcow", &top.build());
+    let thin = ["-O", "qcow2", "-o", "cluster_size=4k", "-B", "base.qcow", "-F", "qcow"];
+    let arguments = [&["convert", "--salvage"][..], &thin, &["old.qcow", "thin.qcow2"]].concat();
+    assert_eq!(bench.run(&arguments).code, Some(4));
+    bench.ok(&["convert", "thin.qcow2", "new"]);
+    let new = bench.read("new");
+    assert_eq!((new[0], new[4096], new[5 * 4096]), (0x21, 0x22, 0));
+}
+
+#[test]
 fn a_map_file_that_exists_is_not_written_over() {
     let bench = Bench::new();
     bench.write("old.qcow", &damaged());

@@ -141,6 +141,21 @@ fn thin(bench: &Bench, format: &str, expected: &[u8]) {
 }
 
 #[test]
+fn what_any_base_has_is_left_to_it() {
+    if !is_ready() {
+        return;
+    }
+    let bench = Bench::new();
+    let (image, disk) = common::image();
+    bench.write("old.qcow", &image);
+    bench.write("base.raw", &disk);
+    bench.ok(&["convert", "-O", "qcow2", "-B", "base.raw", "-F", "raw", "old.qcow", "thin.qcow2"]);
+    assert!(qemu::content(bench.path(), &["-f", "qcow2"], "thin.qcow2") == disk);
+    let info = bench.ok(&["info", "--deep", "--output=json", "thin.qcow2"]).json();
+    assert_eq!(info["survey"]["allocated-clusters"], 0, "the base is the same disk");
+}
+
+#[test]
 fn sizes_that_are_no_whole_sectors_are_exact_in_raw_and_rounded_aloud_in_qcow2() {
     let bench = Bench::new();
     for size in [1u64, 511, 513, 65_535, 1_048_569] {

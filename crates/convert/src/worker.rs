@@ -174,7 +174,7 @@ impl<'r, 'a> Worker<'r, 'a> {
         if self.run.plan.digest {
             leaves.push(digest::leaf(&self.data, range.start.get(), self.run.source.size()));
         }
-        let mut pieces = self.fates(range, stretches)?;
+        let mut pieces = self.fates(range, stretches, &losses)?;
         if self.run.plan.compress {
             self.pack(&mut pieces);
         }
@@ -249,9 +249,11 @@ impl<'r, 'a> Worker<'r, 'a> {
     ) -> Result<()> {
         let Payload::Lost(lost) = extent.payload else { return Ok(()) };
         let source = self.run.source;
-        let mut note = |range, filled| {
+        let mut note = |range: GuestRange, filled| {
             let range = source.in_result(part, range);
-            losses.push(Loss { source: part, range, lost, filled });
+            if !range.is_empty() {
+                losses.push(Loss { source: part, range, lost, filled });
+            }
         };
         let disk = source.disk(part);
         if self.run.options.salvage != Salvage::FromBase || lost.layer + 1 >= disk.layers().len() {
@@ -266,21 +268,32 @@ impl<'r, 'a> Worker<'r, 'a> {
             disk.read(&[below], HostErrors::Lose, &mut self.scratch, out, &mut |extent| {
                 lost_too.push(extent.range);
             })?;
-            let is_hole = matches!(below.payload, Payload::Hole { .. });
-            if is_hole || !lost_too.is_empty() {
+            if matches!(below.payload, Payload::Hole { .. }) {
                 note(below.range, Filled::Zeros);
-            } else {
-                note(below.range, Filled::Base);
+                continue;
             }
+            lost_too.sort_unstable_by_key(|range| range.start);
+            let mut reached = below.range.start;
+            for lost in lost_too {
+                note(GuestRange::between(reached, lost.start), Filled::Base);
+                note(lost, Filled::Zeros);
+                reached = lost.end();
+            }
+            note(GuestRange::between(reached, below.range.end()), Filled::Base);
         }
         Ok(())
     }
 
     /// Decides what becomes of each cluster, and joins neighbours of one fate.
-    fn fates(&mut self, range: GuestRange, stretches: &[Stretch]) -> Result<Vec<Piece>> {
+    fn fates(
+        &mut self,
+        range: GuestRange,
+        stretches: &[Stretch],
+        losses: &[Loss],
+    ) -> Result<Vec<Piece>> {
         let Plan { cluster, sparse, .. } = self.run.plan;
         let from_base = match self.run.base {
-            Some((base, layer)) => Some(self.same_as_base(range, stretches, base, layer)?),
+            Some(base) => Some(self.same_as_base(range, stretches, losses, base)?),
             None => None,
         };
         let mut pieces: Vec<Piece> = Vec::new();
@@ -309,20 +322,25 @@ impl<'r, 'a> Worker<'r, 'a> {
         &mut self,
         range: GuestRange,
         stretches: &[Stretch],
-        base: &Disk,
-        base_layer: Option<usize>,
+        losses: &[Loss],
+        (base, base_layer): (&Disk, Option<usize>),
     ) -> Result<Vec<bool>> {
         let cluster = self.run.plan.cluster;
-        let count = self.data.len().div_ceil(cluster);
-        let first_kept = base_layer.unwrap_or(1);
-        let mut same = vec![true; count];
+        let mut same = vec![true; self.data.len().div_ceil(cluster)];
         let mut at = 0;
         for extent in stretches.iter().flat_map(|stretch| &stretch.extents) {
             let end = at + in_memory(extent.range.length);
-            if layer_of(extent).is_some_and(|layer| layer < first_kept) {
+            let is_above = |layer| base_layer.is_some_and(|base_layer| layer < base_layer);
+            if layer_of(extent).is_some_and(is_above) {
                 same[at / cluster..end.div_ceil(cluster)].fill(false);
             }
             at = end;
+        }
+        // What took the place of lost bytes is in no base, or not in one that can be read.
+        for loss in losses {
+            let [start, end] =
+                [loss.range.start, loss.range.end()].map(|at| in_memory(at - range.start));
+            same[start / cluster..end.div_ceil(cluster)].fill(false);
         }
         // What the result has behind the source's last byte, up to a whole sector, is zeros; a
         // longer base may have something else there.
