@@ -2,7 +2,7 @@
 
 mod common;
 
-use calve_testkit::{Builder, Random};
+use calve_testkit::{Builder, Random, deflated, qemu};
 use common::Bench;
 
 /// A disk whose last cluster is cut and whose second entry leads nowhere.
@@ -108,6 +108,39 @@ fn a_payload_that_does_not_unpack_is_damage_too() {
     bench.write("old.qcow", &builder.build());
     bench.fails(10, "[Q26]", &["convert", "old.qcow", "new"]);
     assert_eq!(bench.names(), ["old.qcow"]);
+}
+
+/// Where a stream was damaged, QEMU's word counts: the same clusters are lost, and the others
+/// hold the same.
+#[test]
+fn damaged_streams_are_judged_as_qemu_judges_them() {
+    if !qemu::has("qemu-img") {
+        return;
+    }
+    let bench = Bench::new();
+    let mut random = Random::new(6);
+    let mut builder = Builder::new(12, 9, 512 << 12);
+    for cluster in 0..512 {
+        let words: Vec<u64> = (0..20).map(|_| random.number()).collect();
+        let content: Vec<u8> = (0..512).flat_map(|_| random.one_of(&words).to_be_bytes()).collect();
+        let mut stream = deflated(&content, 12);
+        // Most damage is near the end, where a cluster is nearly full.
+        let length = stream.len() as u64;
+        let from = random.one_of(&[0, length - length.min(12)]);
+        let at = usize::try_from(from + random.below(length - from)).expect("small");
+        stream[at] ^= 1 << random.below(8);
+        builder.stream(cluster, &stream, stream.len() as u64);
+    }
+    bench.write("old.qcow", &builder.build());
+    qemu::img(bench.path(), &["convert", "--salvage", "-O", "raw", "old.qcow", "theirs"]);
+    let said = bench.run(&["convert", "--salvage", "--output=json", "old.qcow", "ours"]);
+    assert_eq!(said.code, Some(4), "{}", said.err);
+    let lost = said.json()["lost-bytes"].as_u64().expect("a number") / 4096;
+    assert!((50..500).contains(&lost), "{lost} lost clusters prove little");
+    let (ours, theirs) = (bench.read("ours"), bench.read("theirs"));
+    for (cluster, (ours, theirs)) in ours.chunks(4096).zip(theirs.chunks(4096)).enumerate() {
+        assert!(ours == theirs, "cluster {cluster}");
+    }
 }
 
 #[test]
