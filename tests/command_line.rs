@@ -291,6 +291,8 @@ fn each_layer_may_have_its_own_passphrase() {
     bench.ok(&[&["convert"][..], &both, &["top.qcow", "new"]].concat());
     let found = bench.read("new");
     assert_eq!((&found[..512], &found[4096..]), (&text[..512], &text[..4096]));
+    let thin = ["-O", "qcow2", "-B", "base.qcow", "-F", "qcow", "top.qcow", "thin.qcow2"];
+    bench.fails(63, "encrypted", &[&["convert"][..], &both, &thin].concat());
     let swapped = ["--passphrase-file", "below", "--passphrase-file", "above"];
     bench.fails(12, "noise", &[&["convert"][..], &swapped, &["top.qcow", "x"]].concat());
 }

@@ -169,6 +169,11 @@ fn base(
         ..OpenOptions::default()
     };
     let disk = Disk::open(&path, &options)?;
+    if disk.require_keys().is_err() {
+        let text = format!("{}: is encrypted, or its own base is", path.display());
+        return Err(Failure::new(Code::Unsupported, text)
+            .next("migrate it first, or convert without -B: the result then holds all of it"));
+    }
     let is_base = |layer: &calve_disk::Layer| {
         layer.identity() == disk.layers()[0].identity()
             && layer.image.facts().format == backing.format

@@ -5,6 +5,7 @@ mod batches;
 mod blank;
 mod compare;
 mod convert;
+mod crew;
 mod digest;
 mod error;
 mod losses;

@@ -7,6 +7,7 @@ use calve_disk::StorageMut;
 use calve_disk::{Disk, Error as DiskError, TableWrite, Target};
 
 use crate::batches::Batches;
+use crate::crew;
 use crate::digest::{Leaf, Tree};
 use crate::error::{Error, Result};
 use crate::losses::Losses;
@@ -68,24 +69,7 @@ impl InTurn {
 impl Run<'_> {
     /// Runs all workers to the end, or to the first failure.
     pub(crate) fn run(&self) -> Result<()> {
-        let failure = Mutex::new(None);
-        std::thread::scope(|scope| {
-            for _ in 0..self.options.threads.get() {
-                scope.spawn(|| {
-                    // A panic closes the turnstile too, or the others would wait for ever.
-                    let _closing = ClosesOnPanic(&self.placed);
-                    if let Err(error) = self.work() {
-                        self.placed.close();
-                        let mut first = failure.lock().unwrap_or_else(PoisonError::into_inner);
-                        first.get_or_insert(error);
-                    }
-                });
-            }
-        });
-        match failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
-            Some(error) => Err(error),
-            None => Ok(()),
-        }
+        crew::run(self.options.threads, || self.placed.close(), || self.work())
     }
 
     fn work(&self) -> Result<()> {
@@ -116,16 +100,6 @@ impl Run<'_> {
     /// Writes tables that became complete.
     pub(crate) fn write_tables(&self, tables: Vec<TableWrite>) -> Result<()> {
         tables.into_iter().try_for_each(|table| self.write(&table.bytes, table.at))
-    }
-}
-
-struct ClosesOnPanic<'a>(&'a Turnstile<InTurn>);
-
-impl Drop for ClosesOnPanic<'_> {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.0.close();
-        }
     }
 }
 

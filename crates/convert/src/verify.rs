@@ -1,14 +1,13 @@
 //! Verification: the result is opened afresh, read by the code that reads every image, and
 //! compared with what was read of the source.
 
-use std::sync::Mutex;
-use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
 use calve_disk::units::{GuestOffset, GuestRange, in_memory};
 use calve_disk::{Disk, Error as DiskError, Extent, HostErrors, OpenOptions, Payload, Scratch};
 
 use crate::convert::format_of;
+use crate::crew;
 use crate::digest::{self, LEAF, Tree};
 use crate::error::{Error, Result};
 use crate::options::{Control, Options, Phase, Progress, Qcow2Options, TargetFormat};
@@ -63,7 +62,6 @@ fn digest_of(disk: &Disk, size: u64, options: &Options, control: &Control) -> Re
     let next = std::sync::atomic::AtomicU64::new(0);
     let leaves = size.div_ceil(LEAF);
     let tree = Turnstile::new(Tree::default());
-    let failure = Mutex::new(None);
     let work = || {
         let mut scratch = Scratch::default();
         let mut data = Vec::new();
@@ -86,20 +84,8 @@ fn digest_of(disk: &Disk, size: u64, options: &Options, control: &Control) -> Re
             (control.progress)(Progress { phase: Phase::Verifying, done, total: size });
         }
     };
-    std::thread::scope(|scope| {
-        for _ in 0..options.threads.get() {
-            scope.spawn(|| {
-                if let Err(error) = work() {
-                    tree.close();
-                    failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
-                }
-            });
-        }
-    });
-    match failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
-        Some(error) => Err(error),
-        None => Ok(tree.into_inner().finish()),
-    }
+    crew::run(options.threads, || tree.close(), work)?;
+    Ok(tree.into_inner().finish())
 }
 
 /// Reads a range; anything lost in it is an error.
