@@ -357,7 +357,7 @@ fn a_reader_who_goes_away_ends_nothing_with_a_complaint() {
 }
 
 #[test]
-fn an_image_that_qemu_writes_is_in_use_and_one_that_is_read_here_is_too() {
+fn an_image_that_qemu_writes_is_in_use() {
     if !qemu::has("qemu-io") {
         return;
     }

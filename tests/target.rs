@@ -210,6 +210,22 @@ fn a_request_for_progress_is_one_line_and_the_run_goes_on() {
 }
 
 #[test]
+fn qemu_may_not_write_what_is_being_read() {
+    if !qemu::has("qemu-io") {
+        return;
+    }
+    let bench = Bench::new();
+    let child = start(&bench, &[]);
+    let refused = qemu::io(bench.path(), &["-f", "qcow", "-c", "write 0 512", "large.qcow"]);
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(said.contains("lock"), "{said}");
+    // Another reader is in nobody's way.
+    bench.ok(&["convert", "large.qcow", "other.raw"]);
+    let said = Said::of(&child.wait_with_output().expect("it ends"));
+    assert_eq!(said.code, Some(0), "{}", said.err);
+}
+
+#[test]
 fn a_source_that_changes_while_it_is_read_is_noticed() {
     let bench = Bench::new();
     let child = start(&bench, &[]);

@@ -286,7 +286,13 @@ fn survey_lines(survey: &Survey) -> Vec<String> {
 fn specific_json(facts: &Facts) -> Option<Value> {
     match &facts.specific {
         Specific::Raw => None,
-        Specific::Qcow1(qcow1) => Some(json!({ "type": "qcow", "data": qcow1_json(qcow1) })),
+        Specific::Qcow1(qcow1) => {
+            let mut data = qcow1_json(qcow1);
+            if facts.is_encrypted {
+                data["encryption"] = json!("aes-128-cbc");
+            }
+            Some(json!({ "type": "qcow", "data": data }))
+        }
         Specific::Qcow2(qcow2) => Some(json!({ "type": "qcow2", "data": qcow2_json(qcow2) })),
     }
 }
@@ -329,16 +335,20 @@ fn compat(facts: &Qcow2Facts) -> &'static str {
 fn specific_lines(facts: &Facts) -> Vec<(&'static str, String)> {
     match &facts.specific {
         Specific::Raw => Vec::new(),
-        Specific::Qcow1(facts) => {
+        Specific::Qcow1(qcow1) => {
             let mut lines = vec![
-                ("dialect", facts.dialect.to_string()),
-                ("written by", facts.producer.to_owned()),
-                ("cluster bits", facts.cluster_bits.to_string()),
-                ("l2 bits", facts.l2_bits.to_string()),
-                ("l1 table", format!("{} entries at {:#x}", facts.l1_entries, facts.l1_at)),
+                ("dialect", qcow1.dialect.to_string()),
+                ("written by", qcow1.producer.to_owned()),
+                ("cluster bits", qcow1.cluster_bits.to_string()),
+                ("l2 bits", qcow1.l2_bits.to_string()),
+                ("l1 table", format!("{} entries at {:#x}", qcow1.l1_entries, qcow1.l1_at)),
             ];
-            if facts.mtime != 0 {
-                lines.push(("mtime", format!("{} seconds since 1970", facts.mtime)));
+            if qcow1.mtime != 0 {
+                lines.push(("mtime", format!("{} seconds since 1970", qcow1.mtime)));
+            }
+            if facts.is_encrypted {
+                let text = "AES-128-CBC without a salt, weak by today's measure";
+                lines.push(("encryption", text.to_owned()));
             }
             lines
         }
