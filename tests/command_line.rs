@@ -118,6 +118,8 @@ fn a_probed_raw_disk_is_announced_and_a_named_one_is_not() {
     assert!(said.err.contains("read as raw") && said.err.contains("-f raw"), "{}", said.err);
     let said = bench.ok(&["convert", "-f", "raw", "-O", "qcow2", "disk", "b.qcow2"]);
     assert_eq!(said.err, "");
+    let said = bench.ok(&["convert", "-q", "-O", "qcow2", "disk", "c.qcow2"]);
+    assert_eq!(said.err, "");
 }
 
 #[test]

@@ -18,8 +18,9 @@ pub(crate) fn run(args: &CompareArgs, program: &str) -> Result<Code, Failure> {
         Code::Usage => failure,
         _ => failure.with_code(Code::NotOpened),
     })?;
-    source::announce(program, &first);
-    source::announce(program, &second);
+    if !args.progress.quiet {
+        [&first, &second].into_iter().for_each(|disk| source::announce(program, disk));
+    }
     let sizes = [first.virtual_size(), second.virtual_size()];
     let flags = signals::install()?;
     let reporter = Reporter::new(&args.progress, flags)?;

@@ -42,8 +42,8 @@ pub(crate) fn run(args: &ConvertArgs, program: &str) -> Result<Code, Failure> {
         args.target_backing_format.as_deref(),
     )?;
     let sources = open(sources, args)?;
-    for disk in &sources {
-        source::announce(program, disk);
+    if !args.progress.quiet {
+        sources.iter().for_each(|disk| source::announce(program, disk));
     }
     let was_encrypted = sources
         .iter()
