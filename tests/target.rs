@@ -121,6 +121,23 @@ fn a_blank_qcow2_is_filled_with_n_and_one_that_holds_something_is_not() {
     bench.fails(18, "holds data", &["convert", "-n", "-O", "qcow2", "old.qcow", "t.qcow2"]);
 }
 
+#[test]
+fn what_a_blank_qcow2_has_behind_its_tables_does_not_show() {
+    let bench = Bench::new();
+    let (image, disk) = common::image();
+    bench.write("old.qcow", &image);
+    bench.ok(&["create", "-q", "-f", "qcow2", "t.qcow2", "1M"]);
+    // As after data that was written and discarded.
+    let mut blank = bench.read("t.qcow2");
+    blank.resize(4 << 20, 0xFF);
+    bench.write("t.qcow2", &blank);
+    bench.ok(&["convert", "-n", "-O", "qcow2", "--verify", "old.qcow", "t.qcow2"]);
+    if qemu::has("qemu-img") {
+        qemu::assert_clean(bench.path(), "t.qcow2");
+        assert!(qemu::content(bench.path(), &["-f", "qcow2"], "t.qcow2") == disk);
+    }
+}
+
 /// Starts a conversion that takes long enough to be interfered with, and waits until it writes.
 fn start(bench: &Bench, more: &[&str]) -> Child {
     bench.write("large.qcow", &common::large(16));
