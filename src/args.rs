@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args as Group, Parser, Subcommand, ValueEnum};
 
-/// Reads, checks and migrates QCOW version 1 disk images. An old QCOW calves a QCOW2.
+/// Reads and migrates QCOW version 1 disk images. An old QCOW calves a QCOW2.
 #[derive(Parser)]
 #[command(version, args_conflicts_with_subcommands = true)]
 pub(crate) struct Args {
