@@ -181,6 +181,22 @@ fn signals_end_it_with_their_code_and_nothing_left_behind() {
 }
 
 #[test]
+fn the_slowest_pace_stops_at_once() {
+    let bench = Bench::new();
+    bench.write("large.qcow", &common::large(4));
+    let arguments = ["convert", "-r", "1", "large.qcow", "new.raw"];
+    let child = bench.command(&arguments).stderr(Stdio::piped()).spawn().expect("it runs");
+    // Once its file is there, its handlers are.
+    while bench.names().len() < 2 {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    signal(&child, Signal::SIGTERM);
+    let said = Said::of(&child.wait_with_output().expect("it ends"));
+    assert_eq!(said.code, Some(143), "{}", said.err);
+    assert_eq!(bench.names(), ["large.qcow"]);
+}
+
+#[test]
 fn a_result_that_reads_differently_is_removed() {
     for more in [&["--verify"][..], &["--verify", "-O", "qcow2"]] {
         let bench = Bench::new();

@@ -1,5 +1,6 @@
 //! Pace: no more bytes in a second than were asked for.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -17,6 +18,9 @@ struct Limit {
 /// The longest that a pause of the writers counts as room for a burst behind it.
 const BURST: Duration = Duration::from_millis(100);
 
+/// The longest that a wait goes on without a look at whether to stop.
+const STEP: Duration = Duration::from_millis(50);
+
 impl Pace {
     pub(crate) fn new(bytes_per_second: Option<u64>) -> Self {
         let limit = bytes_per_second.filter(|rate| *rate > 0).map(|rate| Limit {
@@ -27,8 +31,8 @@ impl Pace {
         Self { limit }
     }
 
-    /// Waits until `bytes` more may be written.
-    pub(crate) fn wait_for(&self, bytes: usize) {
+    /// Waits until `bytes` more may be written, or the run is to stop.
+    pub(crate) fn wait_for(&self, bytes: usize, stop: &AtomicBool) {
         let Some(limit) = &self.limit else { return };
         #[expect(clippy::cast_precision_loss, reason = "a piece is a few MiB")]
         let cost = Duration::from_secs_f64(bytes as f64 / limit.bytes_per_second);
@@ -39,6 +43,13 @@ impl Pace {
             *due = start + cost;
             start
         };
-        std::thread::sleep(start.saturating_duration_since(Instant::now()));
+        // A slow pace means long waits, and whoever wants the run to stop does not want to wait.
+        while !stop.load(Ordering::Relaxed) {
+            let left = start.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            std::thread::sleep(left.min(STEP));
+        }
     }
 }

@@ -92,7 +92,7 @@ impl Run<'_> {
 
     /// Writes guest bytes, keeping to the pace.
     pub(crate) fn write(&self, bytes: &[u8], at: calve_disk::units::HostOffset) -> Result<()> {
-        self.pace.wait_for(bytes.len());
+        self.pace.wait_for(bytes.len(), self.control.stop);
         let written = self.file.write_at(bytes, at);
         Ok(written.map_err(|source| DiskError::io("writing", self.file, at, source))?)
     }
