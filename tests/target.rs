@@ -311,6 +311,58 @@ fn a_full_file_system_is_no_space_and_nothing_is_left() {
     assert!(unmounted.is_ok_and(|output| output.status.success()), "unmounted again");
 }
 
+/// Each system call that matters fails in its turn, in the kernel's own words.
+#[test]
+fn a_host_that_fails_at_any_step_leaves_nothing_behind() {
+    let is_allowed =
+        std::process::Command::new("strace").args(["-o", "/dev/null", "true"]).output();
+    if !is_allowed.is_ok_and(|output| output.status.success()) {
+        // Not only a missing tool: some hosts let nobody trace.
+        qemu::skipped("strace is not there, or not allowed to trace");
+        return;
+    }
+    let bench = Bench::new();
+    let (image, disk) = common::image();
+    bench.write("old.qcow", &image);
+    let mut failures = 0;
+    for (call, fault) in [
+        ("pread64", "EIO"),
+        ("pwrite64", "EIO"),
+        ("pwrite64", "ENOSPC"),
+        ("ftruncate", "ENOSPC"),
+        ("fsync", "EIO"),
+        ("renameat2", "EACCES"),
+        ("openat2", "EACCES"),
+        ("lseek", "EIO"),
+    ] {
+        for number in 1..=12 {
+            let inject = format!("inject={call}:error={fault}:when={number}");
+            let trace = format!("trace={call}");
+            let output = std::process::Command::new("strace")
+                .current_dir(bench.path())
+                .args(["-f", "-qq", "-o", "/dev/null", "-e", &trace, "-e", &inject])
+                .arg(env!("CARGO_BIN_EXE_calve"))
+                .args(["convert", "--verify", "-O", "raw", "old.qcow", "new"])
+                .output()
+                .expect("strace runs");
+            let said = Said::of(&output);
+            let what = format!("{call} number {number}: {}", said.err);
+            match said.code {
+                Some(0) => {
+                    assert!(bench.read("new") == disk, "{what}");
+                    std::fs::remove_file(bench.file("new")).expect("a file");
+                }
+                // The loader failed, and the program never ran.
+                Some(127) => {}
+                Some(1 | 10 | 14 | 16) => failures += 1,
+                other => panic!("{other:?}: {what}"),
+            }
+            assert_eq!(bench.names(), ["old.qcow"], "{what}");
+        }
+    }
+    assert!(failures > 10, "too few of the faults were met: {failures}");
+}
+
 #[test]
 fn a_block_device_is_written_into() {
     let bench = Bench::new();

@@ -161,15 +161,26 @@ impl Output {
                 return Err(DiskError::host("naming the target", &self.target, error).into());
             }
         }
-        if cache != Cache::Unsafe {
-            let synced = temporary.folder.sync_all();
-            synced.map_err(|source| DiskError::host("syncing the folder", &self.target, source))?;
+        if cache == Cache::Unsafe {
+            return Ok(());
         }
-        Ok(())
+        temporary.folder.sync_all().map_err(|source| {
+            temporary.take_name_back();
+            DiskError::host("syncing the folder", &self.target, source).into()
+        })
     }
 }
 
 impl Temporary {
+    /// Takes a name away that may not last. What it replaced is gone, and then the new file is
+    /// better than none.
+    fn take_name_back(&self) {
+        if !self.replaces {
+            // Best effort: the failure that led here is what is told.
+            let _ = rustix::fs::unlinkat(&self.folder, &self.target_name, AtFlags::empty());
+        }
+    }
+
     fn take_name(&self) -> std::result::Result<(), Errno> {
         let (folder, from, to) = (&self.folder, &self.name, &self.target_name);
         if self.replaces {
