@@ -185,6 +185,20 @@ fn bases_are_followed_only_where_they_may_be() {
 }
 
 #[test]
+fn a_base_whose_name_cannot_be_read_is_not_taken_for_none() {
+    let bench = Bench::new();
+    bench.write("base", &[6; 4096]);
+    let mut far = Builder::new(9, 12, 4096).backing(b"base");
+    far.patch(8, &(1u64 << 40).to_be_bytes());
+    for image in [far.build(), Builder::new(9, 12, 4096).backing(b"\0base").build()] {
+        bench.write("o.qcow", &image);
+        bench.fails(10, "[Q10]", &["convert", "o.qcow", "x"]);
+        bench.ok(&["convert", "--force", "--base", "base", "o.qcow", "new"]);
+        assert_eq!(bench.read("new"), [6; 4096]);
+    }
+}
+
+#[test]
 fn a_chain_is_followed_to_64_images_and_no_further() {
     let bench = Bench::new();
     bench.write("0", &[5; 4096]);

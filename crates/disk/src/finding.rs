@@ -124,7 +124,7 @@ rules! {
         "take what is left with --salvage";
     ClusterShared "Q22" Suspect
         "two L2 entries point at the same host bytes"
-        "compare both places of the disk: at most one of them is what the guest wrote";
+        "find the other place with map: at most one of them is what the guest wrote";
     PackedEmpty "Q23" Damage
         "a packed cluster has no bytes"
         "take what is left with --salvage";
@@ -139,7 +139,7 @@ rules! {
         "take what is left with --salvage";
     L2Shared "Q27" Suspect
         "two L1 entries point at the same L2 table"
-        "compare both places of the disk: at most one of them is what the guest wrote";
+        "find the other place with map: at most one of them is what the guest wrote";
     Leak "Q28" Leak
         "bytes of the file that nothing refers to"
         "nothing: writers of version 1 never free room";

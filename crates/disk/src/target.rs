@@ -1,7 +1,6 @@
 //! Target: a disk being written.
 
 use crate::error::Result;
-use crate::extent::Codec;
 use crate::units::{ClusterSize, GuestRange, HostOffset};
 
 /// A disk being written: reserves room in guest order and keeps the map. It moves no guest bytes
@@ -16,9 +15,6 @@ pub trait Target: Send {
 
     /// The virtual size that the result will have, in bytes.
     fn virtual_size(&self) -> u64;
-
-    /// Whether a packed cluster of this codec and size may be stored as it is.
-    fn keeps(&self, codec: Codec, cluster: ClusterSize) -> bool;
 
     /// Reserves contiguous room for `range`, to be stored in `form`, and says where it begins.
     ///

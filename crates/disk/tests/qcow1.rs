@@ -268,6 +268,13 @@ fn q11_t12_a_name_counts_up_to_its_first_zero_byte() {
 }
 
 #[test]
+fn q11_t12_a_name_that_begins_with_a_zero_byte_is_promised_and_missing() {
+    let disk = open(four_clusters().backing(b"\0base.raw"));
+    assert!(disk.top().facts().backing.is_none());
+    assert_eq!(findings(&disk), [Rule::BackingNamePlace]);
+}
+
+#[test]
 fn q12_an_l1_table_inside_the_header_loses_the_disk() {
     for at in [0u64, 1, 47] {
         let mut builder = four_clusters();

@@ -113,8 +113,10 @@ impl<'a> Walk<'a> {
             self.push_stored(count, at);
             return Ok(());
         }
-        // Something is odd about one of them: the first is judged alone.
-        if occupied.meets(at, at + cluster) {
+        // Something is odd about one of them: the first is judged alone. What lies behind the end
+        // of the file is on nothing, also where a cut table claims to be there.
+        let is_there = at < self.image.tables.pages.file_size;
+        if is_there && occupied.meets(at, at + cluster) {
             self.lose_cluster(Rule::ClusterOnTable, entry_at);
         } else if count > 0 {
             self.push_stored(1, at);

@@ -210,10 +210,15 @@ fn not_version_1(path: std::path::PathBuf, resembles: String) -> Error {
 
 fn facts(header: &Header, file_size: u64, backing: Option<(BackingReference, bool)>) -> Facts {
     let mut findings = header.findings.clone();
-    if let Some((_, true)) = backing
-        && let NamePlace::At { at, .. } = header.backing_name
-    {
-        findings.push(Finding::new(Rule::BackingNameText).at(at));
+    match (&backing, header.backing_name) {
+        (Some((_, true)), NamePlace::At { at, .. }) => {
+            findings.push(Finding::new(Rule::BackingNameText).at(at));
+        }
+        // A name is promised, and it begins with a zero byte.
+        (None, NamePlace::At { at, .. }) => {
+            findings.push(Finding::new(Rule::BackingNamePlace).at(at));
+        }
+        _ => {}
     }
     Facts {
         format: Format::Qcow1,
@@ -235,7 +240,7 @@ fn facts(header: &Header, file_size: u64, backing: Option<(BackingReference, boo
     }
 }
 
-/// The backing file's name, and whether a zero byte cut it.
+/// The backing file's name, if it is one, and whether a zero byte cut it.
 fn backing_reference(
     storage: &dyn Storage,
     header: &Header,

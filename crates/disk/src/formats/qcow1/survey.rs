@@ -10,7 +10,7 @@ use crate::image::{Image, Survey};
 use crate::units::{GuestRange, HostOffset};
 
 /// Pieces of the file that are remembered with their owners. Pieces that touch are one, so that
-/// this is reached only by a badly scattered disk; 24 MiB at most.
+/// this is reached only by a badly scattered disk; 32 MiB at most.
 const MAX_PIECES: usize = 1 << 20;
 
 /// Runs the walk.

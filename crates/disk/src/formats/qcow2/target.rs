@@ -13,7 +13,6 @@ use std::path::{Path, PathBuf};
 
 use super::entry::{COPIED, PACKED, ZERO};
 use crate::error::{Error, Result};
-use crate::extent::Codec;
 use crate::target::{Finish, Form, Placed, TableWrite, Target};
 use crate::units::{ClusterSize, GuestOffset, GuestRange, HostOffset, SECTOR, in_memory};
 use header::Extensions;
@@ -193,10 +192,6 @@ impl Target for Qcow2Target {
 
     fn virtual_size(&self) -> u64 {
         self.virtual_size
-    }
-
-    fn keeps(&self, codec: Codec, cluster: ClusterSize) -> bool {
-        codec == Codec::Deflate && cluster == self.cluster_size
     }
 
     fn place(&mut self, range: GuestRange, form: Form, pieces: &mut Vec<Placed>) -> Result<()> {

@@ -1,7 +1,6 @@
 //! A raw disk being written: guest offsets are host offsets, and there is no map to keep.
 
 use crate::error::Result;
-use crate::extent::Codec;
 use crate::target::{Finish, Form, Placed, TableWrite, Target};
 use crate::units::{ClusterSize, GuestOffset, GuestRange, HostOffset};
 
@@ -34,10 +33,6 @@ impl Target for RawTarget {
 
     fn virtual_size(&self) -> u64 {
         self.virtual_size
-    }
-
-    fn keeps(&self, _codec: Codec, _cluster: ClusterSize) -> bool {
-        false
     }
 
     fn place(&mut self, range: GuestRange, form: Form, pieces: &mut Vec<Placed>) -> Result<()> {
@@ -82,6 +77,5 @@ mod tests {
         let finish = target.finish().unwrap();
         assert_eq!(finish, Finish { file_size: 5001, tables: Vec::new(), header: None });
         assert!(target.take_tables().is_empty());
-        assert!(!target.keeps(Codec::Deflate, ClusterSize::SECTOR));
     }
 }
