@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use calve_disk::units::{GuestOffset, GuestRange, SECTOR, in_memory};
-use calve_disk::{Disk, Error as DiskError, Extent, HostErrors, Payload, Scratch};
+use calve_disk::{Disk, Error as DiskError, Extent, Payload, Scratch};
 
 use crate::batches::BATCH;
 use crate::error::Error;
@@ -239,7 +239,7 @@ impl Worker {
         let at = pair.range.start.get();
         for ((disk, extents), data) in disks.iter().zip(&pair.extents).zip(&mut self.data) {
             data.resize(in_memory(pair.range.length), 0);
-            if let Err(error) = read(disk, extents, &mut self.scratch, data) {
+            if let Err(error) = disk.read_whole(extents, &mut self.scratch, data) {
                 return Some(End { at, how: Err(CompareError::Read(error)) });
             }
         }
@@ -250,21 +250,5 @@ impl Worker {
         let same = first.iter().zip(second).take_while(|(a, b)| a == b).count() as u64;
         let at = (at + same) / SECTOR * SECTOR;
         Some(End { at, how: Ok(Comparison::BytesDiffer { at: GuestOffset::new(at) }) })
-    }
-}
-
-fn read(
-    disk: &Disk,
-    extents: &[Extent],
-    scratch: &mut Scratch,
-    data: &mut [u8],
-) -> Result<(), DiskError> {
-    let mut lost = None;
-    disk.read(extents, HostErrors::Fail, scratch, data, &mut |extent| {
-        lost.get_or_insert(extent);
-    })?;
-    match lost {
-        Some(Extent { range, payload: Payload::Lost(lost) }) => Err(disk.broken(lost, range)),
-        _ => Ok(()),
     }
 }

@@ -4,7 +4,7 @@
 use std::sync::atomic::Ordering;
 
 use calve_disk::units::{GuestOffset, GuestRange, in_memory};
-use calve_disk::{Disk, Error as DiskError, Extent, HostErrors, OpenOptions, Payload, Scratch};
+use calve_disk::{Disk, Error as DiskError, HostErrors, OpenOptions, Scratch};
 
 use crate::convert::format_of;
 use crate::crew;
@@ -92,16 +92,7 @@ fn digest_of(disk: &Disk, size: u64, options: &Options, control: &Control) -> Re
 fn read(disk: &Disk, range: GuestRange, scratch: &mut Scratch, data: &mut Vec<u8>) -> Result<()> {
     data.resize(in_memory(range.length), 0);
     let extents = disk.extents(range).collect::<calve_disk::Result<Vec<_>>>()?;
-    let mut lost = None;
-    disk.read(&extents, HostErrors::Fail, scratch, data, &mut |extent| {
-        lost.get_or_insert(extent);
-    })?;
-    match lost {
-        Some(Extent { range, payload: Payload::Lost(lost) }) => {
-            Err(disk.broken(lost, range).into())
-        }
-        _ => Ok(()),
-    }
+    Ok(disk.read_whole(&extents, scratch, data)?)
 }
 
 /// Where the result begins to differ, to within a leaf; the digests have told that it does.

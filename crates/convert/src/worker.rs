@@ -356,14 +356,7 @@ impl<'r, 'a> Worker<'r, 'a> {
         self.behind.resize(self.data.len(), 0);
         let extents = base.extents(range).collect::<calve_disk::Result<Vec<_>>>()?;
         let present = in_memory(extents.iter().map(|extent| extent.range.length).sum());
-        let mut lost = None;
-        let out = &mut self.behind[..present];
-        base.read(&extents, HostErrors::Fail, &mut self.scratch, out, &mut |extent| {
-            lost.get_or_insert(extent);
-        })?;
-        if let Some(Extent { range, payload: Payload::Lost(lost) }) = lost {
-            return Err(base.broken(lost, range).into());
-        }
+        base.read_whole(&extents, &mut self.scratch, &mut self.behind[..present])?;
         let clusters = self.data.chunks(cluster).zip(self.behind.chunks(cluster));
         for (same, (mine, its)) in same.iter_mut().zip(clusters) {
             *same = *same && mine == its;

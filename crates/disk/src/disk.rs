@@ -109,6 +109,26 @@ impl Disk {
             .run(extents, scratch)
     }
 
+    /// As [`Disk::read`], where nothing may be lost: the first that is becomes an error.
+    ///
+    /// # Panics
+    /// Where `out` is not as long as the extents are.
+    pub fn read_whole(
+        &self,
+        extents: &[Extent],
+        scratch: &mut Scratch,
+        out: &mut [u8],
+    ) -> Result<()> {
+        let mut first_lost = None;
+        self.read(extents, HostErrors::Fail, scratch, out, &mut |extent| {
+            first_lost.get_or_insert(extent);
+        })?;
+        match first_lost {
+            Some(Extent { range, payload: Payload::Lost(lost) }) => Err(self.broken(lost, range)),
+            _ => Ok(()),
+        }
+    }
+
     /// Fills all of `out` with the disk's bytes from `at`. For a few bytes here and there;
     /// anything lost is an error.
     ///
@@ -118,15 +138,7 @@ impl Disk {
         let range = GuestRange::new(at, out.len() as u64);
         assert!(range.end() <= self.range().end(), "reads end with the disk");
         let extents = self.extents(range).collect::<Result<Vec<_>>>()?;
-        let mut first_lost = None;
-        let mut scratch = Scratch::default();
-        self.read(&extents, HostErrors::Fail, &mut scratch, out, &mut |extent| {
-            first_lost.get_or_insert(extent);
-        })?;
-        match first_lost {
-            Some(Extent { range, payload: Payload::Lost(lost) }) => Err(self.broken(lost, range)),
-            _ => Ok(()),
-        }
+        self.read_whole(&extents, &mut Scratch::default(), out)
     }
 
     /// The error that these bytes are lost.
