@@ -10,11 +10,12 @@ use calve_disk::units::in_memory;
 use calve_disk::{Disk, Error as DiskError, Finish, Format, HostFile, Storage, StorageMut, Target};
 
 use crate::batches::{BATCH, Batches};
+use crate::blank::{self, Existing};
 use crate::digest::Tree;
 use crate::error::{Error, Result};
 use crate::losses::Losses;
 use crate::options::{
-    Cache, Control, EmptyFormat, Options, Phase, Placement, Progress, Qcow2Options, Summary,
+    Base, Cache, Control, EmptyFormat, Options, Phase, Placement, Progress, Qcow2Options, Summary,
     TargetFormat,
 };
 use crate::output::Output;
@@ -22,7 +23,7 @@ use crate::pace::Pace;
 use crate::run::{InTurn, Plan, Run};
 use crate::source::Source;
 use crate::turnstile::Turnstile;
-use crate::{blank, prescan, verify};
+use crate::{prescan, verify};
 
 /// The longest batch of nothing, where nothing has to be done for it.
 const LONGEST_VOID: u64 = 1 << 62;
@@ -51,9 +52,7 @@ pub fn convert(
     read.extend(base.map(|(disk, _)| disk));
     let output = Output::open(target, options.placement, options.cache, &read)?;
     let total = prescan::run(&source, options.salvage, control)?;
-    let existing = existing_size(options, &output)?;
-    let size = target_size(source.size(), existing, &output)?;
-    let place = target_for(size, options, &output)?;
+    let place = target_for(source.size(), options, &output)?;
     blank::begin(&output.file, options)?;
     let plan = plan(options, &*place);
     let is_worked = plan.digest || plan.sparse == 0 || base.is_some();
@@ -117,17 +116,7 @@ pub fn create(
     cache: Cache,
 ) -> Result<u64> {
     let output = Output::open(target, placement, cache, &[])?;
-    let mut place: Box<dyn Target> = match format {
-        EmptyFormat::Raw => Box::new(RawTarget::new(size)),
-        EmptyFormat::Qcow2 { cluster_size, backing } => {
-            let options = Qcow2TargetOptions {
-                virtual_size: size,
-                cluster_size: *cluster_size,
-                backing: backing.clone(),
-            };
-            Box::new(Qcow2Target::new(output.file.path(), &options)?)
-        }
-    };
+    let mut place = target_of(format, size, &output)?;
     let finish = place.finish()?;
     write_finish(&output.file, finish, placement, cache)?;
     output.commit(cache)?;
@@ -143,47 +132,53 @@ fn base_of(format: &TargetFormat) -> Option<(&Disk, Option<usize>)> {
     }
 }
 
-/// The virtual size of what is there already, where that is written into.
-fn existing_size(options: &Options, output: &Output) -> Result<Option<u64>> {
-    if !matches!(options.placement, Placement::Existing { .. }) {
-        return Ok(None);
-    }
-    match &options.format {
+/// The target for a source of `source` bytes, as large as what is there already where that is
+/// written into.
+fn target_for(source: u64, options: &Options, output: &Output) -> Result<Box<dyn Target>> {
+    let is_existing = matches!(options.placement, Placement::Existing { .. });
+    let mut size = source;
+    let format = match &options.format {
         TargetFormat::Raw => {
-            let size = output.file.size().map_err(|source| {
-                DiskError::host("asking for the target's size", &output.path, source)
-            })?;
-            Ok(Some(size))
+            if is_existing {
+                size = output.file.size().map_err(|source| {
+                    DiskError::host("asking for the target's size", &output.path, source)
+                })?;
+            }
+            EmptyFormat::Raw
         }
-        TargetFormat::Qcow2(_) => Ok(Some(blank::existing(output)?.virtual_size)),
-    }
-}
-
-fn target_size(source: u64, existing: Option<u64>, output: &Output) -> Result<u64> {
-    match existing {
-        Some(size) if size < source => Err(Error::Target {
+        TargetFormat::Qcow2(qcow2) => {
+            let mut cluster_size = qcow2.cluster_size;
+            if is_existing {
+                Existing { virtual_size: size, cluster_size } = blank::existing(output)?;
+            }
+            let recorded = |base: &Base| RecordedBacking {
+                name: base.name.clone(),
+                format: base.format.clone(),
+            };
+            EmptyFormat::Qcow2 { cluster_size, backing: qcow2.base.as_ref().map(recorded) }
+        }
+    };
+    if size < source {
+        return Err(Error::Target {
             path: output.path.clone(),
             why: format!("has room for {size} bytes, and the disk has {source}"),
-        }),
-        Some(size) => Ok(size),
-        None => Ok(source),
+        });
     }
+    target_of(&format, size, output)
 }
 
-fn target_for(size: u64, options: &Options, output: &Output) -> Result<Box<dyn Target>> {
-    let TargetFormat::Qcow2(qcow2) = &options.format else {
-        return Ok(Box::new(RawTarget::new(size)));
-    };
-    let cluster_size = match options.placement {
-        Placement::Existing { .. } => blank::existing(output)?.cluster_size,
-        Placement::New | Placement::Replace => qcow2.cluster_size,
-    };
-    let backing = qcow2
-        .base
-        .as_ref()
-        .map(|base| RecordedBacking { name: base.name.clone(), format: base.format.clone() });
-    let options = Qcow2TargetOptions { virtual_size: size, cluster_size, backing };
-    Ok(Box::new(Qcow2Target::new(output.file.path(), &options)?))
+fn target_of(format: &EmptyFormat, size: u64, output: &Output) -> Result<Box<dyn Target>> {
+    Ok(match format {
+        EmptyFormat::Raw => Box::new(RawTarget::new(size)),
+        EmptyFormat::Qcow2 { cluster_size, backing } => {
+            let options = Qcow2TargetOptions {
+                virtual_size: size,
+                cluster_size: *cluster_size,
+                backing: backing.clone(),
+            };
+            Box::new(Qcow2Target::new(output.file.path(), &options)?)
+        }
+    })
 }
 
 fn plan(options: &Options, target: &dyn Target) -> Plan {

@@ -3,8 +3,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use calve_disk::StorageMut;
-use calve_disk::{Disk, Error as DiskError, TableWrite, Target};
+use calve_disk::units::HostOffset;
+use calve_disk::{Disk, Error as DiskError, StorageMut, TableWrite, Target};
 
 use crate::batches::Batches;
 use crate::crew;
@@ -91,10 +91,16 @@ impl Run<'_> {
     }
 
     /// Writes guest bytes, keeping to the pace.
-    pub(crate) fn write(&self, bytes: &[u8], at: calve_disk::units::HostOffset) -> Result<()> {
+    pub(crate) fn write(&self, bytes: &[u8], at: HostOffset) -> Result<()> {
         self.pace.wait_for(bytes.len(), self.control.stop);
         let written = self.file.write_at(bytes, at);
         Ok(written.map_err(|source| DiskError::io("writing", self.file, at, source))?)
+    }
+
+    /// Makes what is there read as zeros.
+    pub(crate) fn write_zeros(&self, at: HostOffset, length: u64) -> Result<()> {
+        let written = self.file.write_zeros(at, length);
+        Ok(written.map_err(|source| DiskError::io("writing zeros", self.file, at, source))?)
     }
 
     /// Writes tables that became complete.

@@ -100,10 +100,7 @@ impl<'r, 'a> Worker<'r, 'a> {
             self.keep_zeros(place.at, place.range.length)?;
         }
         if !stores_zeros && !reads_zeros && self.run.plan.is_raw {
-            let at = HostOffset::new(range.start.get());
-            let file = self.run.file;
-            file.write_zeros(at, range.length)
-                .map_err(|source| DiskError::io("writing zeros", file, at, source))?;
+            self.run.write_zeros(HostOffset::new(range.start.get()), range.length)?;
         }
         self.run.write_tables(tables)?;
         Ok(Some(0))
@@ -113,8 +110,7 @@ impl<'r, 'a> Worker<'r, 'a> {
     fn keep_zeros(&self, at: HostOffset, length: u64) -> Result<()> {
         let file = self.run.file;
         if !self.run.plan.reads_zeros {
-            file.write_zeros(at, length)
-                .map_err(|source| DiskError::io("writing zeros", file, at, source))?;
+            self.run.write_zeros(at, length)?;
         }
         Ok(file
             .allocate(at, length)
@@ -409,11 +405,9 @@ impl<'r, 'a> Worker<'r, 'a> {
         if reads_zeros || !self.run.plan.is_raw {
             return Ok(());
         }
-        let file = self.run.file;
         for piece in pieces.iter().filter(|piece| piece.fate == Fate::Zero) {
             let at = HostOffset::new(range.start.get() + piece.part.start as u64);
-            file.write_zeros(at, piece.part.len() as u64)
-                .map_err(|source| DiskError::io("writing zeros", file, at, source))?;
+            self.run.write_zeros(at, piece.part.len() as u64)?;
         }
         Ok(())
     }
