@@ -63,12 +63,8 @@ impl<'a> Walk<'a> {
 
     fn table(&mut self, at: u64, index: u64, end: u64) -> Result<()> {
         let entry_at = self.image.l1_entry_at(index);
-        if !entry::is_offset(at) {
-            self.lose_to(end, Rule::L1Entry, entry_at);
-            return Ok(());
-        }
-        if self.image.l2_overlaps_head(at) {
-            self.lose_to(end, Rule::L2Place, entry_at);
+        if let Some(rule) = self.image.table_objection(at) {
+            self.lose_to(end, rule, entry_at);
             return Ok(());
         }
         self.end = end;
@@ -113,11 +109,9 @@ impl<'a> Walk<'a> {
             self.push_stored(count, at);
             return Ok(());
         }
-        // Something is odd about one of them: the first is judged alone. What lies behind the end
-        // of the file is on nothing, also where a cut table claims to be there.
-        let is_there = at < self.image.tables.pages.file_size;
-        if is_there && occupied.meets(at, at + cluster) {
-            self.lose_cluster(Rule::ClusterOnTable, entry_at);
+        // Something is odd about one of them: the first is judged alone.
+        if let Some(rule) = self.image.plain_objection(at)? {
+            self.lose_cluster(rule, entry_at);
         } else if count > 0 {
             self.push_stored(1, at);
         } else {
@@ -126,17 +120,12 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    /// A cluster of which the file has only the beginning, or nothing.
+    /// A cluster of which the file has only the beginning.
     fn cut_cluster(&mut self, at: u64, entry_at: HostOffset) {
-        let file_size = self.image.tables.pages.file_size;
-        if at >= file_size {
-            self.lose_cluster(Rule::ClusterPastEnd, entry_at);
-            return;
-        }
         let skip = self.cluster_size().within(self.guest);
         let end = self.end.min(self.guest - skip + self.cluster_size().bytes());
         // Encrypted sectors are worth something only whole.
-        let mut present = file_size - at;
+        let mut present = self.image.tables.pages.file_size - at;
         if self.image.header.is_encrypted {
             present -= present % SECTOR;
         }
@@ -149,19 +138,15 @@ impl<'a> Walk<'a> {
     }
 
     fn packed(&mut self, at: u64, length: u64, entry_at: HostOffset) {
-        let file_size = self.image.tables.pages.file_size;
-        if length == 0 {
-            return self.lose_cluster(Rule::PackedEmpty, entry_at);
-        }
-        if at >= file_size {
-            return self.lose_cluster(Rule::PackedPastEnd, entry_at);
+        if let Some(rule) = self.image.packed_objection(at, length) {
+            return self.lose_cluster(rule, entry_at);
         }
         let cluster = self.cluster_size();
         let skip = u32::try_from(cluster.within(self.guest)).unwrap_or_default();
         let payload = Payload::Stored(Stored {
             layer: 0,
             at: HostOffset::new(at),
-            length: length.min(file_size - at),
+            length: length.min(self.image.tables.pages.file_size - at),
             encoding: Encoding::Packed { codec: Codec::Deflate, cluster, skip },
         });
         self.push_clusters(1, payload);

@@ -160,11 +160,35 @@ impl Qcow1Image {
         HostOffset::new(self.header.l1_at.saturating_add(index * 8))
     }
 
-    /// Whether an L2 table of this place may be: whole or cut, but on nothing else.
-    fn l2_overlaps_head(&self, at: u64) -> bool {
+    /// The rule that an L1 entry breaks which is not 0, if it breaks one. The table may be cut.
+    fn table_objection(&self, at: u64) -> Option<Rule> {
+        if !entry::is_offset(at) {
+            return Some(Rule::L1Entry);
+        }
         let (l1_start, l1_end) = self.header.l1_range();
         let end = at + self.header.l2_entries() * 8;
-        at < HEADER_SIZE || (at < l1_end && l1_start < end)
+        let overlaps_head = at < HEADER_SIZE || (at < l1_end && l1_start < end);
+        overlaps_head.then_some(Rule::L2Place)
+    }
+
+    /// The rule that a plain cluster at `at` breaks, if it breaks one. It may be cut.
+    ///
+    /// What lies behind the end of the file is on nothing, also where a cut table claims to be
+    /// there.
+    fn plain_objection(&self, at: u64) -> Result<Option<Rule>> {
+        if at >= self.tables.pages.file_size {
+            return Ok(Some(Rule::ClusterPastEnd));
+        }
+        let end = at + self.header.cluster_size.bytes();
+        Ok(self.occupied()?.meets(at, end).then_some(Rule::ClusterOnTable))
+    }
+
+    /// The rule that the entry of a packed cluster breaks, if it breaks one.
+    fn packed_objection(&self, at: u64, length: u64) -> Option<Rule> {
+        if length == 0 {
+            return Some(Rule::PackedEmpty);
+        }
+        (at >= self.tables.pages.file_size).then_some(Rule::PackedPastEnd)
     }
 
     /// The host ranges of header and tables, gathered when first asked for.

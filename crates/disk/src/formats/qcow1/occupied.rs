@@ -1,8 +1,8 @@
 //! Which host bytes are taken by the header and by tables, so that no cluster can be there.
 
+use super::Qcow1Image;
 use super::header::HEADER_SIZE;
 use super::tables::L1_PAGE;
-use super::{Qcow1Image, entry};
 use crate::error::Result;
 
 /// Sorted, disjoint host ranges.
@@ -28,9 +28,7 @@ impl Occupied {
                 break;
             }
             let tables = page.iter().filter(|at| {
-                entry::is_offset(**at)
-                    && **at < image.tables.pages.file_size
-                    && !image.l2_overlaps_head(**at)
+                **at < image.tables.pages.file_size && image.table_objection(**at).is_none()
             });
             ranges.extend(tables.map(|at| (*at, at + l2_bytes)));
             index += count;

@@ -109,14 +109,7 @@ impl Walk<'_> {
             .clipped(GuestRange::at(0, header.size));
         let clusters = header.cluster_size.count(covered.length);
         let entry_at = self.image.l1_entry_at(index);
-        let rule = if !entry::is_offset(at) {
-            Some(Rule::L1Entry)
-        } else if self.image.l2_overlaps_head(at) {
-            Some(Rule::L2Place)
-        } else {
-            None
-        };
-        if let Some(rule) = rule {
+        if let Some(rule) = self.image.table_objection(at) {
             self.find(rule, entry_at, covered);
             self.counts.lost += clusters;
             return Ok(());
@@ -140,25 +133,20 @@ impl Walk<'_> {
 
     fn cluster(&mut self, entry: Entry, entry_at: HostOffset, guest: u64) -> Result<()> {
         let cluster = self.image.header.cluster_size.bytes();
-        let file_size = self.image.tables.pages.file_size;
         let range = GuestRange::at(guest, cluster.min(self.image.header.size - guest));
         let lost = match entry {
             Entry::Unallocated => return Ok(()),
             Entry::Invalid => Some(Rule::ClusterEntry),
-            Entry::Plain(at) if at >= file_size => Some(Rule::ClusterPastEnd),
-            Entry::Plain(at) if self.image.occupied()?.meets(at, at + cluster) => {
-                Some(Rule::ClusterOnTable)
-            }
-            Entry::Plain(at) => self.plain(at, entry_at, range)?,
-            Entry::Packed { length: 0, .. } => Some(Rule::PackedEmpty),
-            Entry::Packed { at, .. } if at >= file_size => Some(Rule::PackedPastEnd),
+            Entry::Plain(at) => match self.image.plain_objection(at)? {
+                None => self.plain(at, entry_at, range)?,
+                objection => objection,
+            },
             Entry::Packed { at, length } => {
-                self.counts.packed += 1;
-                if at + length > file_size {
-                    self.find(Rule::PackedOverrun, entry_at, range);
+                let objection = self.image.packed_objection(at, length);
+                if objection.is_none() {
+                    self.packed(at, length, entry_at, range);
                 }
-                self.keep(at, at + length, guest, false);
-                None
+                objection
             }
         };
         self.counts.allocated += 1;
@@ -167,6 +155,14 @@ impl Walk<'_> {
             self.counts.lost += 1;
         }
         Ok(())
+    }
+
+    fn packed(&mut self, at: u64, length: u64, entry_at: HostOffset, range: GuestRange) {
+        self.counts.packed += 1;
+        if at + length > self.image.tables.pages.file_size {
+            self.find(Rule::PackedOverrun, entry_at, range);
+        }
+        self.keep(at, at + length, range.start.get(), false);
     }
 
     fn plain(&mut self, at: u64, entry_at: HostOffset, range: GuestRange) -> Result<Option<Rule>> {
