@@ -240,6 +240,11 @@ impl ExtentList {
         self.extents.push(extent);
     }
 
+    /// Adds everything from where the next extent will begin up to `end`, if that lies behind.
+    pub fn push_to(&mut self, end: GuestOffset, payload: Payload) {
+        self.push(GuestRange::between(self.next, end).length, payload);
+    }
+
     /// Where the next extent will begin: everything before it is covered.
     pub fn next(&self) -> GuestOffset {
         self.next

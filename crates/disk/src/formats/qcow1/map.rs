@@ -9,12 +9,11 @@ use super::tables::L1_PAGE;
 use crate::error::Result;
 use crate::extent::{Codec, Encoding, ExtentList, Lost, Payload, Stored};
 use crate::finding::Rule;
-use crate::units::{ClusterSize, GuestRange, HostOffset, SECTOR};
+use crate::units::{ClusterSize, GuestOffset, GuestRange, HostOffset, SECTOR};
 
 /// One walk: from a guest offset as far as one L2 table or one piece of the L1 table tells.
 pub(super) struct Walk<'a> {
     image: &'a Qcow1Image,
-    guest: u64,
     end: u64,
     found: &'a mut ExtentList,
 }
@@ -31,7 +30,7 @@ impl<'a> Walk<'a> {
         within: GuestRange,
         found: &'a mut ExtentList,
     ) -> Self {
-        Self { image, guest: within.start.get(), end: within.end().get(), found }
+        Self { image, end: within.end().get(), found }
     }
 
     pub(super) fn run(mut self) -> Result<()> {
@@ -41,7 +40,7 @@ impl<'a> Walk<'a> {
             return Ok(());
         }
         let coverage = header.l1_coverage_bits();
-        let index = self.guest >> coverage;
+        let index = self.guest() >> coverage;
         let first = index - index % L1_PAGE;
         let count = L1_PAGE.min(header.l1_entries - first);
         let page = self.image.tables.l1(self.image.l1_entry_at(first).get(), count)?;
@@ -75,8 +74,8 @@ impl<'a> Walk<'a> {
     fn entries(&mut self, table: &Table) -> Result<()> {
         let bits = self.image.header.cluster_size.bits();
         let mask = self.image.header.l2_entries() - 1;
-        while self.guest < self.end {
-            let index = self.guest >> bits & mask;
+        while self.guest() < self.end {
+            let index = self.guest() >> bits & mask;
             let rest = table.entries.get(crate::units::in_memory(index)..).unwrap_or_default();
             let Some(first) = rest.first() else {
                 self.lose_to(self.end, Rule::L2Cut, table.entry_at(index));
@@ -122,16 +121,16 @@ impl<'a> Walk<'a> {
 
     /// A cluster of which the file has only the beginning.
     fn cut_cluster(&mut self, at: u64, entry_at: HostOffset) {
-        let skip = self.cluster_size().within(self.guest);
-        let end = self.end.min(self.guest - skip + self.cluster_size().bytes());
+        let skip = self.cluster_size().within(self.guest());
+        let end = self.end.min(self.guest() - skip + self.cluster_size().bytes());
         // Encrypted sectors are worth something only whole.
         let mut present = self.image.tables.pages.file_size - at;
         if self.image.header.is_encrypted {
             present -= present % SECTOR;
         }
-        let present_end = end.min((self.guest - skip).saturating_add(present));
-        if self.guest < present_end {
-            let length = present_end - self.guest;
+        let present_end = end.min((self.guest() - skip).saturating_add(present));
+        if self.guest() < present_end {
+            let length = present_end - self.guest();
             self.push_to(present_end, self.stored(at + skip, length));
         }
         self.lose_to(end, Rule::ClusterCut, entry_at);
@@ -142,7 +141,7 @@ impl<'a> Walk<'a> {
             return self.lose_cluster(rule, entry_at);
         }
         let cluster = self.cluster_size();
-        let skip = u32::try_from(cluster.within(self.guest)).unwrap_or_default();
+        let skip = u32::try_from(cluster.within(self.guest())).unwrap_or_default();
         let payload = Payload::Stored(Stored {
             layer: 0,
             at: HostOffset::new(at),
@@ -150,6 +149,11 @@ impl<'a> Walk<'a> {
             encoding: Encoding::Packed { codec: Codec::Deflate, cluster, skip },
         });
         self.push_clusters(1, payload);
+    }
+
+    /// The guest offset that the walk has reached.
+    fn guest(&self) -> u64 {
+        self.found.next().get()
     }
 
     fn cluster_size(&self) -> ClusterSize {
@@ -163,9 +167,9 @@ impl<'a> Walk<'a> {
     }
 
     fn push_stored(&mut self, count: usize, at: u64) {
-        let skip = self.cluster_size().within(self.guest);
+        let skip = self.cluster_size().within(self.guest());
         let end = self.end.min(self.clusters_end(count));
-        self.push_to(end, self.stored(at + skip, end - self.guest));
+        self.push_to(end, self.stored(at + skip, end - self.guest()));
     }
 
     fn push_clusters(&mut self, count: usize, payload: Payload) {
@@ -173,7 +177,7 @@ impl<'a> Walk<'a> {
     }
 
     fn clusters_end(&self, count: usize) -> u64 {
-        self.cluster_size().floor(self.guest) + ((count as u64) << self.cluster_size().bits())
+        self.cluster_size().floor(self.guest()) + ((count as u64) << self.cluster_size().bits())
     }
 
     fn lose_cluster(&mut self, rule: Rule, at: HostOffset) {
@@ -185,9 +189,7 @@ impl<'a> Walk<'a> {
     }
 
     fn push_to(&mut self, end: u64, payload: Payload) {
-        let end = end.min(self.end);
-        self.found.push(end.saturating_sub(self.guest), payload);
-        self.guest = self.guest.max(end);
+        self.found.push_to(GuestOffset::new(end.min(self.end)), payload);
     }
 }
 

@@ -7,7 +7,7 @@ use super::entry::{self, Dialect, Entry, SUBCLUSTERS};
 use crate::error::Result;
 use crate::extent::{Encoding, ExtentList, Lost, Payload, Stored};
 use crate::finding::Rule;
-use crate::units::{ClusterSize, GuestRange, HostOffset, in_memory};
+use crate::units::{ClusterSize, GuestOffset, GuestRange, HostOffset, in_memory};
 
 /// Entries of the L1 table that are read at once.
 const L1_PAGE: u64 = 4096;
@@ -15,7 +15,6 @@ const L1_PAGE: u64 = 4096;
 /// One walk: from a guest offset as far as one L2 table or one piece of the L1 table tells.
 pub(super) struct Walk<'a> {
     image: &'a Qcow2Image,
-    guest: u64,
     end: u64,
     found: &'a mut ExtentList,
 }
@@ -34,13 +33,13 @@ impl<'a> Walk<'a> {
         within: GuestRange,
         found: &'a mut ExtentList,
     ) -> Self {
-        Self { image, guest: within.start.get(), end: within.end().get(), found }
+        Self { image, end: within.end().get(), found }
     }
 
     pub(super) fn run(mut self) -> Result<()> {
         let header = &self.image.header;
         let span = header.l2_span();
-        let index = self.guest / span;
+        let index = self.guest() / span;
         let first = index - index % L1_PAGE;
         let count = L1_PAGE.min(header.l1_entries - first);
         let page = self.image.pages.get(
@@ -85,8 +84,8 @@ impl<'a> Walk<'a> {
             version: header.version,
             has_data_file: header.has_data_file,
         };
-        while self.guest < self.end {
-            let index = (self.guest >> header.cluster_size.bits()) % header.l2_entries();
+        while self.guest() < self.end {
+            let index = (self.guest() >> header.cluster_size.bits()) % header.l2_entries();
             let entry_at = table.entry_at(index);
             match table.entry(index) {
                 None => self.lose_to(self.end, Rule::Qcow2L2Cut, entry_at),
@@ -101,7 +100,7 @@ impl<'a> Walk<'a> {
     }
 
     fn cluster(&mut self, entry: Entry, entry_at: HostOffset) {
-        let (within, cluster_end) = (self.cluster_size().within(self.guest), self.cluster_end());
+        let (within, cluster_end) = (self.cluster_size().within(self.guest()), self.cluster_end());
         match entry {
             Entry::Unallocated => self.push_to(cluster_end, Payload::Backing),
             Entry::Zero { at } => {
@@ -119,14 +118,14 @@ impl<'a> Walk<'a> {
     /// has them.
     fn plain(&mut self, at: u64, end: u64, entry_at: HostOffset) {
         let end = end.min(self.end);
-        let cluster_start = self.cluster_size().floor(self.guest);
-        let from = at + (self.guest - cluster_start);
+        let cluster_start = self.cluster_size().floor(self.guest());
+        let from = at + (self.guest() - cluster_start);
         let present = self.image.data_size.saturating_sub(from);
-        let length = present.min(end - self.guest);
+        let length = present.min(end - self.guest());
         if length > 0 {
             let at = HostOffset::new(from);
             let stored = Stored { layer: 0, at, length, encoding: Encoding::Plain };
-            self.push_to(self.guest + length, Payload::Stored(stored));
+            self.push_to(self.guest() + length, Payload::Stored(stored));
         }
         let rule = if at >= self.image.data_size {
             Rule::Qcow2ClusterPastEnd
@@ -138,16 +137,16 @@ impl<'a> Walk<'a> {
 
     fn parts(&mut self, at: Option<u64>, stored: u32, zero: u32, entry_at: HostOffset) {
         let part = self.cluster_size().bytes() / u64::from(SUBCLUSTERS);
-        let start = self.cluster_size().floor(self.guest);
+        let start = self.cluster_size().floor(self.guest());
         let end = self.end.min(self.cluster_end());
-        while self.guest < end {
-            let number = (self.guest - start) / part;
+        while self.guest() < end {
+            let number = (self.guest() - start) / part;
             let part_end = end.min(start + (number + 1) * part);
             let flag = 1u32 << number;
             match at {
                 Some(at) if stored & flag != 0 => self.plain(at, part_end, entry_at),
                 at if zero & flag != 0 => {
-                    let at = at.map(|at| HostOffset::new(at + (self.guest - start)));
+                    let at = at.map(|at| HostOffset::new(at + (self.guest() - start)));
                     self.push_to(part_end, Payload::Zero { layer: 0, at });
                 }
                 _ => self.push_to(part_end, Payload::Backing),
@@ -161,7 +160,7 @@ impl<'a> Walk<'a> {
             return self.lose_to(self.cluster_end(), Rule::Qcow2PackedPastEnd, entry_at);
         }
         let cluster = self.cluster_size();
-        let skip = u32::try_from(cluster.within(self.guest)).expect("inside one cluster");
+        let skip = u32::try_from(cluster.within(self.guest())).expect("inside one cluster");
         let codec = self.image.header.codec;
         let payload = Payload::Stored(Stored {
             layer: 0,
@@ -172,12 +171,17 @@ impl<'a> Walk<'a> {
         self.push_to(self.cluster_end(), payload);
     }
 
+    /// The guest offset that the walk has reached.
+    fn guest(&self) -> u64 {
+        self.found.next().get()
+    }
+
     fn cluster_size(&self) -> ClusterSize {
         self.image.header.cluster_size
     }
 
     fn cluster_end(&self) -> u64 {
-        self.cluster_size().floor(self.guest) + self.cluster_size().bytes()
+        self.cluster_size().floor(self.guest()) + self.cluster_size().bytes()
     }
 
     fn lose_to(&mut self, end: u64, rule: Rule, at: HostOffset) {
@@ -185,9 +189,7 @@ impl<'a> Walk<'a> {
     }
 
     fn push_to(&mut self, end: u64, payload: Payload) {
-        let end = end.min(self.end);
-        self.found.push(end.saturating_sub(self.guest), payload);
-        self.guest = self.guest.max(end);
+        self.found.push_to(GuestOffset::new(end.min(self.end)), payload);
     }
 }
 
