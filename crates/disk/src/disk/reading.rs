@@ -1,0 +1,301 @@
+//! Reading: from extents to the guest's bytes, with as few and as long reads as they allow.
+
+use super::{Disk, missing_key};
+use crate::codec::Unpacker;
+use crate::error::{Error, Result};
+use crate::extent::{Codec, Encoding, Extent, Lost, Payload, Stored};
+use crate::finding::Rule;
+use crate::limits;
+use crate::storage::Storage;
+use crate::units::{GuestOffset, GuestRange, HostOffset, SECTOR, in_memory};
+
+/// What to do where the host cannot read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum HostErrors {
+    /// Fail with the host's error.
+    Fail,
+    /// Take the sectors that cannot be read as lost.
+    Lose,
+}
+
+/// Buffers and decoders of one worker, kept from read to read.
+#[derive(Default)]
+pub struct Scratch {
+    unpacker: Unpacker,
+    host: Vec<u8>,
+    cluster: Vec<u8>,
+    requests: Vec<Request>,
+}
+
+/// Stored bytes that an extent needs.
+#[derive(Clone, Copy)]
+struct Request {
+    range: GuestRange,
+    stored: Stored,
+    /// The host bytes to read: for encrypted bytes whole sectors.
+    at: HostOffset,
+    length: u64,
+}
+
+impl Request {
+    fn new(range: GuestRange, stored: Stored) -> Self {
+        let (mut at, mut length) = (stored.at, stored.length);
+        if stored.encoding == Encoding::Encrypted {
+            let before = range.start.get() % SECTOR;
+            at = HostOffset::new(at.get().saturating_sub(before));
+            length = (before + length).next_multiple_of(SECTOR);
+        }
+        Self { range, stored, at, length }
+    }
+
+    fn end(&self) -> u64 {
+        self.at.get() + self.length
+    }
+
+    /// Whether the host bytes may be read straight to where the guest bytes belong.
+    fn is_in_place(&self) -> bool {
+        self.stored.encoding.is_same_length() && self.length == self.range.length
+    }
+}
+
+/// A plain run of this length is read to its place at once; shorter ones are gathered.
+const LONG_RUN: u64 = 32 << 10;
+
+pub(super) struct Reading<'a> {
+    pub(super) disk: &'a Disk,
+    pub(super) start: GuestOffset,
+    pub(super) host_errors: HostErrors,
+    pub(super) out: &'a mut [u8],
+    pub(super) lost: &'a mut dyn FnMut(Extent),
+}
+
+impl Reading<'_> {
+    pub(super) fn run(mut self, extents: &[Extent], scratch: &mut Scratch) -> Result<()> {
+        let mut requests = std::mem::take(&mut scratch.requests);
+        requests.clear();
+        for extent in extents {
+            match extent.payload {
+                Payload::Hole { .. } | Payload::Zero { .. } => self.place(extent.range).fill(0),
+                Payload::Backing => return Err(self.base_stayed_closed()),
+                Payload::Lost(_) => self.lose(*extent),
+                Payload::Stored(stored) => requests.push(Request::new(extent.range, stored)),
+            }
+        }
+        requests.sort_unstable_by_key(|request| (request.stored.layer, request.at));
+        let mut rest = &requests[..];
+        while !rest.is_empty() {
+            let (group, others) = rest.split_at(group_length(rest));
+            self.read_group(group, scratch)?;
+            rest = others;
+        }
+        scratch.requests = requests;
+        Ok(())
+    }
+
+    fn place(&mut self, range: GuestRange) -> &mut [u8] {
+        let from = in_memory(range.start - self.start);
+        &mut self.out[from..][..in_memory(range.length)]
+    }
+
+    fn lose(&mut self, extent: Extent) {
+        self.place(extent.range).fill(0);
+        (self.lost)(extent);
+    }
+
+    fn lose_request(&mut self, request: &Request, rule: Rule) {
+        let lost = Lost { layer: request.stored.layer, rule, at: request.stored.at };
+        self.lose(Extent { range: request.range, payload: Payload::Lost(lost) });
+    }
+
+    fn base_stayed_closed(&self) -> Error {
+        let layer = self.disk.layers.last().expect("a disk has at least one layer");
+        Error::Base {
+            overlay: layer.path.clone(),
+            why: "these bytes are in its backing file, which was not opened".into(),
+        }
+    }
+
+    fn storage(&self, stored: &Stored) -> &dyn Storage {
+        let image = &self.disk.layers[stored.layer].image;
+        match stored.encoding {
+            Encoding::Packed { .. } => image.storage(),
+            Encoding::Plain | Encoding::Encrypted => image.data_storage(),
+        }
+    }
+
+    fn read_group(&mut self, group: &[Request], scratch: &mut Scratch) -> Result<()> {
+        let first = &group[0];
+        if group.len() == 1 && first.is_in_place() {
+            return self.read_in_place(first);
+        }
+        let end = group.iter().map(Request::end).max().unwrap_or_default();
+        let length = in_memory(end - first.at.get());
+        if scratch.host.len() < length {
+            scratch.host.resize(length, 0);
+        }
+        let mut host = std::mem::take(&mut scratch.host);
+        let read = self.storage(&first.stored).read_at(&mut host[..length], first.at);
+        let done = match read {
+            Ok(()) => group.iter().try_for_each(|request| {
+                let from = in_memory(request.at - first.at);
+                self.decode(request, &host[from..][..in_memory(request.length)], scratch)
+            }),
+            Err(source) if self.host_errors == HostErrors::Fail => {
+                Err(self.host_failed(first, source))
+            }
+            Err(_) => self.read_one_by_one(group, &mut host, scratch),
+        };
+        scratch.host = host;
+        done
+    }
+
+    fn read_in_place(&mut self, request: &Request) -> Result<()> {
+        let from = in_memory(request.range.start - self.start);
+        let length = in_memory(request.range.length);
+        let image = &self.disk.layers[request.stored.layer].image;
+        let read = image.data_storage().read_at(&mut self.out[from..][..length], request.at);
+        match read {
+            Ok(()) => self.decrypt_in_place(request),
+            Err(source) if self.host_errors == HostErrors::Fail => {
+                Err(self.host_failed(request, source))
+            }
+            Err(_) => self.read_sector_by_sector(request),
+        }
+    }
+
+    fn decrypt_in_place(&mut self, request: &Request) -> Result<()> {
+        if request.stored.encoding == Encoding::Encrypted {
+            let layer = &self.disk.layers[request.stored.layer];
+            let cipher = layer.image.cipher().ok_or_else(|| missing_key(&layer.path))?;
+            cipher.decrypt(self.place(request.range), request.range.start);
+        }
+        Ok(())
+    }
+
+    fn host_failed(&self, request: &Request, source: std::io::Error) -> Error {
+        Error::io("reading guest data", self.storage(&request.stored), request.at, source)
+    }
+
+    /// A merged read failed: what each request needs is read alone, so that only that is lost
+    /// which really cannot be read.
+    fn read_one_by_one(
+        &mut self,
+        group: &[Request],
+        host: &mut [u8],
+        scratch: &mut Scratch,
+    ) -> Result<()> {
+        for request in group {
+            let bytes = &mut host[..in_memory(request.length)];
+            if self.storage(&request.stored).read_at(bytes, request.at).is_ok() {
+                self.decode(request, bytes, scratch)?;
+            } else if request.is_in_place() {
+                self.read_sector_by_sector(request)?;
+            } else {
+                self.lose_request(request, Rule::Unreadable);
+            }
+        }
+        Ok(())
+    }
+
+    fn read_sector_by_sector(&mut self, request: &Request) -> Result<()> {
+        let end = request.range.end();
+        let mut start = request.range.start;
+        while start < end {
+            let length = SECTOR.min(end - start);
+            let part = GuestRange::new(start, length);
+            let whole = Extent { range: request.range, payload: Payload::Stored(request.stored) };
+            if let Payload::Stored(stored) = whole.clipped(part).payload {
+                let sector = Request::new(part, stored);
+                let image = &self.disk.layers[stored.layer].image;
+                let from = in_memory(start - self.start);
+                let out = &mut self.out[from..][..in_memory(length)];
+                match image.data_storage().read_at(out, stored.at) {
+                    Ok(()) => self.decrypt_in_place(&sector)?,
+                    Err(_) => self.lose_request(&sector, Rule::Unreadable),
+                }
+            }
+            start = start + length;
+        }
+        Ok(())
+    }
+
+    /// Makes guest bytes of the host bytes of a request. Those stay as they are: another request
+    /// may be for the same ones, at another place of the disk and so under another key.
+    fn decode(&mut self, request: &Request, host: &[u8], scratch: &mut Scratch) -> Result<()> {
+        match request.stored.encoding {
+            Encoding::Plain => self.place(request.range).copy_from_slice(host),
+            Encoding::Encrypted if request.is_in_place() => {
+                self.place(request.range).copy_from_slice(host);
+                self.decrypt_in_place(request)?;
+            }
+            Encoding::Encrypted => {
+                let layer = &self.disk.layers[request.stored.layer];
+                let cipher = layer.image.cipher().ok_or_else(|| missing_key(&layer.path))?;
+                let before = request.range.start.get() % SECTOR;
+                scratch.cluster.clear();
+                scratch.cluster.extend_from_slice(host);
+                let first = GuestOffset::new(request.range.start.get() - before);
+                cipher.decrypt(&mut scratch.cluster, first);
+                let wanted = &scratch.cluster[in_memory(before)..];
+                let wanted = &wanted[..in_memory(request.range.length)];
+                self.place(request.range).copy_from_slice(wanted);
+            }
+            Encoding::Packed { codec, cluster, skip } => {
+                let cluster = in_memory(cluster.bytes());
+                self.unpack(request, codec, cluster, skip, host, scratch);
+            }
+        }
+        Ok(())
+    }
+
+    fn unpack(
+        &mut self,
+        request: &Request,
+        codec: Codec,
+        cluster: usize,
+        skip: u32,
+        packed: &[u8],
+        scratch: &mut Scratch,
+    ) {
+        let length = in_memory(request.range.length);
+        let filled = if skip == 0 && length == cluster {
+            let Scratch { unpacker, .. } = scratch;
+            unpacker.fill(codec, packed, self.place(request.range))
+        } else {
+            scratch.cluster.resize(cluster, 0);
+            let filled = scratch.unpacker.fill(codec, packed, &mut scratch.cluster);
+            let wanted = &scratch.cluster[in_memory(u64::from(skip))..][..length];
+            self.place(request.range).copy_from_slice(wanted);
+            filled
+        };
+        if !filled {
+            self.lose_request(request, Rule::PackedBroken);
+        }
+    }
+}
+
+/// How many of the sorted requests one read serves: neighbours in one file, close enough that
+/// passing over what lies between is cheaper than asking again.
+fn group_length(requests: &[Request]) -> usize {
+    let first = &requests[0];
+    let mut end = first.end();
+    let joins = |request: &Request, end: u64| {
+        request.stored.layer == first.stored.layer
+            && request.stored.encoding.is_same_length() == first.stored.encoding.is_same_length()
+            && request.at.get() <= end.saturating_add(limits::MERGE_GAP)
+            && request.end() - first.at.get() <= limits::MERGED_READ
+            && !(request.is_in_place() && request.length >= LONG_RUN)
+    };
+    if first.is_in_place() && first.length >= LONG_RUN {
+        return 1;
+    }
+    let mut count = 1;
+    while let Some(request) = requests.get(count) {
+        if !joins(request, end) {
+            break;
+        }
+        end = end.max(request.end());
+        count += 1;
+    }
+    count
+}
