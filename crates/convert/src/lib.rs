@@ -12,6 +12,7 @@ mod losses;
 mod options;
 mod output;
 mod pace;
+mod pieces;
 mod prescan;
 mod run;
 mod source;

@@ -1,22 +1,16 @@
-//! Worker: reads one batch, decides the fate of each of its ranges, and writes it.
-//!
-//! The fates: a range is left out (zeros with nothing behind it, or what the base has anyway),
-//! marked as zeros, stored plainly, or packed and stored.
-
-use std::ops::Range;
+//! Worker: reads one batch, decides the fate of each of its clusters, and writes it.
 
 use calve_disk::codec::Deflater;
 use calve_disk::units::{GuestOffset, GuestRange, HostOffset, SECTOR, in_memory};
-use calve_disk::{
-    Disk, Error as DiskError, Extent, Form, HostErrors, Payload, Placed, Scratch, Target,
-};
+use calve_disk::{Disk, Error as DiskError, Extent, Form, HostErrors, Payload, Scratch};
 
 use crate::batches::{BATCH, Batch, Content, Stretch, Void};
 use crate::digest::{self, LEAF, Leaf};
 use crate::error::Result;
 use crate::losses::Refusal;
 use crate::options::{Filled, Loss, Salvage};
-use crate::run::{InTurn, Plan, Run};
+use crate::pieces::{self, Fate, Piece, Write};
+use crate::run::{Plan, Run};
 use crate::zeros::{data_runs, is_zero};
 
 /// One thread's buffers and decoders.
@@ -27,33 +21,6 @@ pub(crate) struct Worker<'r, 'a> {
     data: Vec<u8>,
     behind: Vec<u8>,
     packed: Vec<u8>,
-}
-
-/// What becomes of a part of a batch, which begins and ends at clusters of the target.
-#[derive(Clone, PartialEq, Eq, Debug)]
-struct Piece {
-    /// Bytes of the batch.
-    part: Range<usize>,
-    fate: Fate,
-}
-
-#[derive(Clone, PartialEq, Eq, Debug)]
-enum Fate {
-    /// Nothing is stored: it reads right without.
-    Absent,
-    /// Reads as zeros, whatever lies behind.
-    Zero,
-    /// Stored as it is.
-    Plain,
-    /// Stored packed; the payload is this part of the packed bytes.
-    Packed(Range<usize>),
-}
-
-/// A write: part of the guest bytes or of the packed ones, and its place.
-struct Write {
-    at: HostOffset,
-    from: Range<usize>,
-    is_packed: bool,
 }
 
 impl<'r, 'a> Worker<'r, 'a> {
@@ -177,7 +144,7 @@ impl<'r, 'a> Worker<'r, 'a> {
         let mut writes = Vec::new();
         let placed = self.run.placed.enter(turn, |state| {
             state.note(losses, leaves);
-            place(state, range.start, &pieces, &mut writes)?;
+            pieces::place(state, range.start, &pieces, &mut writes)?;
             Ok::<_, DiskError>(state.target.take_tables())
         });
         let Some(tables) = placed else { return Ok(None) };
@@ -304,11 +271,7 @@ impl<'r, 'a> Worker<'r, 'a> {
             } else {
                 Fate::Plain
             };
-            let part = start..start + bytes.len();
-            match pieces.last_mut() {
-                Some(last) if last.fate == fate => last.part.end = part.end,
-                _ => pieces.push(Piece { part, fate }),
-            }
+            pieces::push(&mut pieces, start..start + bytes.len(), fate);
         }
         Ok(pieces)
     }
@@ -388,12 +351,7 @@ impl<'r, 'a> Worker<'r, 'a> {
                     }
                     None => Fate::Plain,
                 };
-                match result.last_mut() {
-                    Some(before) if fate == Fate::Plain && before.fate == Fate::Plain => {
-                        before.part.end = part.end;
-                    }
-                    _ => result.push(Piece { part, fate }),
-                }
+                pieces::push(&mut result, part, fate);
             }
         }
         *pieces = result;
@@ -434,54 +392,6 @@ impl<'r, 'a> Worker<'r, 'a> {
         }
         Ok(())
     }
-}
-
-impl Write {
-    fn continues(&self, next: &Write) -> bool {
-        self.is_packed == next.is_packed
-            && self.from.end == next.from.start
-            && self.at + self.from.len() as u64 == next.at
-    }
-}
-
-/// Reserves room for the pieces of a batch, in order.
-fn place(
-    state: &mut InTurn,
-    start: GuestOffset,
-    pieces: &[Piece],
-    writes: &mut Vec<Write>,
-) -> calve_disk::Result<()> {
-    let mut places: Vec<Placed> = Vec::new();
-    for piece in pieces {
-        let length = piece.part.len() as u64;
-        let range = GuestRange::new(start + piece.part.start as u64, length);
-        let target: &mut dyn Target = &mut *state.target;
-        places.clear();
-        match &piece.fate {
-            Fate::Absent => {}
-            Fate::Zero => target.zero(range)?,
-            Fate::Plain => {
-                target.place(range, Form::Plain, &mut places)?;
-                state.stored += length;
-                writes.extend(places.iter().map(|place| {
-                    let from = in_memory(place.range.start - start);
-                    let from = from..from + in_memory(place.range.length);
-                    Write { at: place.at, from, is_packed: false }
-                }));
-            }
-            Fate::Packed(payload) => {
-                let form = Form::Packed { length: payload.len() as u64 };
-                target.place(range, form, &mut places)?;
-                state.stored += length;
-                writes.extend(places.iter().map(|place| Write {
-                    at: place.at,
-                    from: payload.clone(),
-                    is_packed: true,
-                }));
-            }
-        }
-    }
-    Ok(())
 }
 
 fn layer_of(extent: &Extent) -> Option<usize> {
