@@ -7,7 +7,9 @@ use std::sync::atomic::AtomicU64;
 use calve_disk::formats::qcow2::{Qcow2Target, Qcow2TargetOptions, RecordedBacking};
 use calve_disk::formats::raw::RawTarget;
 use calve_disk::units::in_memory;
-use calve_disk::{Disk, Error as DiskError, Finish, Format, HostFile, Storage, StorageMut, Target};
+use calve_disk::{
+    Codec, Disk, Error as DiskError, Finish, Format, HostFile, Storage, StorageMut, Target,
+};
 
 use crate::batches::{BATCH, Batches};
 use crate::blank::{self, Existing};
@@ -190,6 +192,7 @@ fn plan(options: &Options, target: &dyn Target) -> Plan {
         is_raw,
         cluster: in_memory(target.cluster_size().bytes()),
         compress,
+        keeps: compress && target.keeps(Codec::Deflate),
         sparse: in_memory(options.sparse_size.min(BATCH)),
         reads_zeros: match options.placement {
             Placement::Existing { is_zero } => is_zero,

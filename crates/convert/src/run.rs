@@ -43,6 +43,9 @@ pub(crate) struct Plan {
     pub(crate) cluster: usize,
     /// Whether clusters are packed.
     pub(crate) compress: bool,
+    /// Whether what the source has packed by deflate, in clusters of the same size, is stored
+    /// unopened.
+    pub(crate) keeps: bool,
     /// Bytes of zeros that are worth leaving out, 0 for none.
     pub(crate) sparse: usize,
     /// Whether what is not written reads as zeros.
@@ -149,6 +152,7 @@ mod tests {
                 is_raw: true,
                 cluster: 512,
                 compress: false,
+                keeps: false,
                 sparse: 4096,
                 reads_zeros: true,
                 digest: false,

@@ -1,8 +1,12 @@
 //! Worker: reads one batch, decides the fate of each of its clusters, and writes it.
 
+use std::ops::Range;
+
 use calve_disk::codec::Deflater;
 use calve_disk::units::{GuestOffset, GuestRange, HostOffset, SECTOR, in_memory};
-use calve_disk::{Disk, Error as DiskError, Extent, Form, HostErrors, Payload, Scratch};
+use calve_disk::{
+    Codec, Disk, Error as DiskError, Extent, Form, Found, HostErrors, Payload, Scratch,
+};
 
 use crate::batches::{BATCH, Batch, Content, Stretch, Void};
 use crate::digest::{self, LEAF, Leaf};
@@ -20,7 +24,16 @@ pub(crate) struct Worker<'r, 'a> {
     deflater: Deflater,
     data: Vec<u8>,
     behind: Vec<u8>,
+    kept: Kept,
     packed: Vec<u8>,
+}
+
+/// The streams of which clusters of the batch were unpacked, to be stored as they are.
+#[derive(Default)]
+struct Kept {
+    bytes: Vec<u8>,
+    /// For each cluster of the batch its stream in `bytes`; empty where there is none.
+    streams: Vec<Range<usize>>,
 }
 
 impl<'r, 'a> Worker<'r, 'a> {
@@ -31,6 +44,7 @@ impl<'r, 'a> Worker<'r, 'a> {
             deflater: Deflater::new(),
             data: Vec::new(),
             behind: Vec::new(),
+            kept: Kept::default(),
             packed: Vec::new(),
         }
     }
@@ -157,27 +171,35 @@ impl<'r, 'a> Worker<'r, 'a> {
 
     /// Reads the stretches into `data`. What is lost there is zeros or the base's bytes.
     fn read(&mut self, stretches: &[Stretch]) -> Result<Vec<Loss>> {
+        let plan = self.run.plan;
         let salvage = self.run.options.salvage;
         let host_errors = match salvage {
             Salvage::Refuse => HostErrors::Fail,
             Salvage::FromBase | Salvage::Zeros => HostErrors::Lose,
         };
         self.data.resize(in_memory(BATCH), 0);
+        self.kept.clear();
         let mut losses = Vec::new();
         let mut at = 0;
         for stretch in stretches {
             let length = in_memory(stretch.length());
             let out = &mut self.data[at..at + length];
             let disk = self.run.source.disk(stretch.part);
+            let start = stretch.extents[0].range.start;
             let mut lost = Vec::new();
-            disk.read(&stretch.extents, host_errors, &mut self.scratch, out, &mut |extent| {
-                lost.push(extent);
+            let Self { kept, scratch, .. } = self;
+            disk.read(&stretch.extents, host_errors, scratch, out, &mut |found| match found {
+                Found::Lost(extent) => lost.push(extent),
+                Found::Packed { range, codec: Codec::Deflate, stream } if plan.keeps => {
+                    let from = at + in_memory(range.start - start);
+                    kept.add(from..from + in_memory(range.length), plan.cluster, stream);
+                }
+                Found::Packed { .. } => {}
             })?;
             if salvage == Salvage::Refuse && !lost.is_empty() {
                 return Err(self.refusal(stretch.part, &lost));
             }
             lost.sort_unstable_by_key(|extent| extent.range.start);
-            let start = stretch.extents[0].range.start;
             for extent in lost {
                 self.fill_lost(stretch.part, extent, start, at, &mut losses)?;
             }
@@ -228,8 +250,10 @@ impl<'r, 'a> Worker<'r, 'a> {
             let from = at + in_memory(below.range.start - start);
             let out = &mut self.data[from..][..in_memory(below.range.length)];
             let mut lost_too = Vec::new();
-            disk.read(&[below], HostErrors::Lose, &mut self.scratch, out, &mut |extent| {
-                lost_too.push(extent.range);
+            disk.read(&[below], HostErrors::Lose, &mut self.scratch, out, &mut |found| {
+                if let Found::Lost(extent) = found {
+                    lost_too.push(extent.range);
+                }
             })?;
             if matches!(below.payload, Payload::Hole { .. }) {
                 note(below.range, Filled::Zeros);
@@ -323,7 +347,7 @@ impl<'r, 'a> Worker<'r, 'a> {
         Ok(same)
     }
 
-    /// Packs each plain cluster that gets smaller by it.
+    /// Packs each plain cluster that gets smaller by it, unless it came packed already.
     fn pack(&mut self, pieces: &mut Vec<Piece>) {
         let cluster = self.run.plan.cluster;
         self.packed.clear();
@@ -343,7 +367,11 @@ impl<'r, 'a> Worker<'r, 'a> {
                     last[..bytes.len()].copy_from_slice(bytes);
                     bytes = &last;
                 }
-                let fate = match self.deflater.pack(bytes) {
+                let stream = match self.kept.stream(start / cluster) {
+                    Some(stream) => Some(stream),
+                    None => self.deflater.pack(bytes),
+                };
+                let fate = match stream {
                     Some(payload) => {
                         let start = self.packed.len();
                         self.packed.extend_from_slice(payload);
@@ -391,6 +419,33 @@ impl<'r, 'a> Worker<'r, 'a> {
             result?;
         }
         Ok(())
+    }
+}
+
+impl Kept {
+    fn clear(&mut self) {
+        self.bytes.clear();
+        self.streams.clear();
+    }
+
+    /// Keeps the stream of which `part` of the batch was unpacked, where that is one cluster of
+    /// the target and packing gained something.
+    fn add(&mut self, part: Range<usize>, cluster: usize, stream: &[u8]) {
+        if part.len() != cluster || !part.start.is_multiple_of(cluster) || stream.len() >= cluster {
+            return;
+        }
+        let number = part.start / cluster;
+        if self.streams.len() <= number {
+            self.streams.resize(number + 1, 0..0);
+        }
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(stream);
+        self.streams[number] = start..self.bytes.len();
+    }
+
+    fn stream(&self, number: usize) -> Option<&[u8]> {
+        let stream = self.streams.get(number)?;
+        (!stream.is_empty()).then(|| &self.bytes[stream.clone()])
     }
 }
 

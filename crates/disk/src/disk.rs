@@ -11,7 +11,7 @@ use crate::image::Image;
 use crate::open::{FormatOrigin, Stamp};
 use crate::units::{GuestOffset, GuestRange};
 use reading::Reading;
-pub use reading::{HostErrors, Scratch};
+pub use reading::{Found, HostErrors, Scratch};
 
 /// One image of a chain, and how it came to be there.
 pub struct Layer {
@@ -89,9 +89,9 @@ impl Disk {
     /// Fills `out` with the bytes of `extents`, which follow one another without gaps and come
     /// from this disk.
     ///
-    /// Lost bytes are zeros in `out` and are told to `lost`, also those that are found to be lost
+    /// Lost bytes are zeros in `out` and are told to `found`, also those that are found to be lost
     /// only now: a payload that does not unpack and, where `host_errors` says so, bytes that the
-    /// host cannot read.
+    /// host cannot read. Packed clusters are told of too, in no order.
     ///
     /// # Panics
     /// Where `out` is not as long as the extents are.
@@ -101,12 +101,12 @@ impl Disk {
         host_errors: HostErrors,
         scratch: &mut Scratch,
         out: &mut [u8],
-        lost: &mut dyn FnMut(Extent),
+        found: &mut dyn FnMut(Found),
     ) -> Result<()> {
         let Some(first) = extents.first() else { return Ok(()) };
         let length: u64 = extents.iter().map(|extent| extent.range.length).sum();
         assert_eq!(length, out.len() as u64, "the buffer is as long as the extents");
-        Reading { disk: self, start: first.range.start, host_errors, out, lost }
+        Reading { disk: self, start: first.range.start, host_errors, out, found }
             .run(extents, scratch)
     }
 
@@ -121,8 +121,10 @@ impl Disk {
         out: &mut [u8],
     ) -> Result<()> {
         let mut first_lost = None;
-        self.read(extents, HostErrors::Fail, scratch, out, &mut |extent| {
-            first_lost.get_or_insert(extent);
+        self.read(extents, HostErrors::Fail, scratch, out, &mut |found| {
+            if let Found::Lost(extent) = found {
+                first_lost.get_or_insert(extent);
+            }
         })?;
         match first_lost {
             Some(Extent { range, payload: Payload::Lost(lost) }) => Err(self.broken(lost, range)),

@@ -23,7 +23,7 @@ pub mod limits;
 pub mod open;
 pub mod units;
 
-pub use disk::{Disk, Extents, HostErrors, Layer, Scratch};
+pub use disk::{Disk, Extents, Found, HostErrors, Layer, Scratch};
 pub use error::{Error, Result};
 pub use extent::{Codec, Encoding, Extent, ExtentList, Lost, Payload, Stored};
 pub use finding::{Finding, Rule, Weight};

@@ -1,6 +1,7 @@
 //! Target: a disk being written.
 
 use crate::error::Result;
+use crate::extent::Codec;
 use crate::units::{ClusterSize, GuestRange, HostOffset};
 
 /// A disk being written: reserves room in guest order and keeps the map. It moves no guest bytes
@@ -15,6 +16,12 @@ pub trait Target: Send {
 
     /// The virtual size that the result will have, in bytes.
     fn virtual_size(&self) -> u64;
+
+    /// Whether a stream that packs one whole cluster of this target's size may be stored as it
+    /// is, whoever packed it: [`Form::Packed`] then takes it.
+    fn keeps(&self, _codec: Codec) -> bool {
+        false
+    }
 
     /// Reserves contiguous room for `range`, to be stored in `form`, and says where it begins.
     ///

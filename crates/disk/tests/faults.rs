@@ -2,7 +2,7 @@
 
 mod common;
 
-use calve_disk::{Extent, HostErrors, Payload, Rule, Scratch};
+use calve_disk::{Extent, Found, HostErrors, Payload, Rule, Scratch};
 use calve_testkit::{Access, Builder, Faulty, Memory, Random, Recorder, Recording, Sketch, seeds};
 
 #[test]
@@ -40,8 +40,11 @@ fn bytes_that_the_host_cannot_read_are_lost_by_the_sector_and_named() {
             let Ok((extents, disk)) = extents else { continue };
             let mut bytes = vec![0; expected.len()];
             let mut lost: Vec<Extent> = Vec::new();
-            disk.read(&extents, HostErrors::Lose, &mut Scratch::default(), &mut bytes, &mut |e| {
-                lost.push(e);
+            let mut scratch = Scratch::default();
+            disk.read(&extents, HostErrors::Lose, &mut scratch, &mut bytes, &mut |found| {
+                if let Found::Lost(extent) = found {
+                    lost.push(extent);
+                }
             })
             .unwrap_or_else(|error| panic!("seed {seed}, access {failing}: {error}"));
             for extent in &lost {

@@ -17,6 +17,9 @@ pub struct Deflater {
 const LEVEL: i32 = 6;
 const WINDOW_BITS: u8 = 12;
 
+/// How far back, in bytes, a stream looks at most that qcow2 readers are given.
+pub(crate) const WINDOW: u64 = 1 << WINDOW_BITS;
+
 impl Default for Deflater {
     fn default() -> Self {
         Self::new()
@@ -46,7 +49,7 @@ impl Deflater {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::codec::Unpacker;
+    use crate::codec::{Filled, Unpacker};
     use crate::extent::Codec;
 
     #[test]
@@ -57,7 +60,8 @@ mod tests {
         assert!(deflater.pack(&[7; 512]).is_some());
         assert_eq!(deflater.pack(&bytes), Some(&first[..]));
         let mut out = vec![0; bytes.len()];
-        assert!(Unpacker::default().fill(Codec::Deflate, &first, &mut out));
+        let filled = Unpacker::default().fill(Codec::Deflate, &first, &mut out);
+        assert_eq!(filled, Some(Filled::Exactly { length: first.len() }));
         assert_eq!(out, bytes);
     }
 

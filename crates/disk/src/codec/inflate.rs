@@ -5,6 +5,10 @@
 //! images that QEMU reads (`docs/qcow1.md`, Q26). The window is 32 KiB, because writers other
 //! than QEMU look further back than its 4 KiB and QEMU itself reads that.
 
+use zlib_rs::{InflateFlush, Status};
+
+use super::Filled;
+
 /// An inflate state, kept from cluster to cluster.
 pub(super) struct Inflater {
     state: zlib_rs::Inflate,
@@ -17,11 +21,17 @@ impl Inflater {
         Self { state: zlib_rs::Inflate::new(false, WINDOW_BITS) }
     }
 
-    pub(super) fn fill(&mut self, packed: &[u8], cluster: &mut [u8]) -> bool {
+    pub(super) fn fill(&mut self, packed: &[u8], cluster: &mut [u8]) -> Option<Filled> {
         self.state.reset(false);
-        // The status is not looked at: a full cluster is a good cluster.
-        let _ = self.state.decompress(packed, cluster, zlib_rs::InflateFlush::Finish);
-        self.state.total_out() == cluster.len() as u64
+        let status = self.state.decompress(packed, cluster, InflateFlush::Finish);
+        // Whatever the status, a full cluster is a good cluster.
+        if self.state.total_out() != cluster.len() as u64 {
+            return None;
+        }
+        match (status, usize::try_from(self.state.total_in())) {
+            (Ok(Status::StreamEnd), Ok(length)) => Some(Filled::Exactly { length }),
+            _ => Some(Filled::Loosely),
+        }
     }
 }
 
@@ -42,7 +52,7 @@ mod tests {
         let mut inflater = Inflater::new();
         for dirt in [0x00, 0xAA] {
             let mut out = vec![dirt; cluster];
-            assert_eq!(inflater.fill(stream, &mut out), expected.is_some(), "{what}");
+            assert_eq!(inflater.fill(stream, &mut out).is_some(), expected.is_some(), "{what}");
             if let Some(expected) = expected {
                 assert_eq!(out, expected, "{what}");
             }
@@ -73,6 +83,20 @@ mod tests {
         let mut stream = vec![0x00, 0x00, 0x02, 0xFF, 0xFD];
         stream.extend_from_slice(&bytes);
         check(&stream, 512, Some(&bytes), "no final block");
+    }
+
+    #[test]
+    fn only_a_stream_that_ends_with_the_cluster_fills_it_exactly() {
+        let bytes = pattern(4096);
+        let stream = packed(&bytes);
+        let filled = |stream: &[u8]| Inflater::new().fill(stream, &mut [0; 4096]);
+        let exactly = Some(Filled::Exactly { length: stream.len() });
+        assert_eq!(filled(&stream), exactly);
+        assert_eq!(filled(&[&stream[..], &[0xFF; 100]].concat()), exactly, "bytes behind");
+        assert_eq!(filled(&packed(&pattern(8192))), Some(Filled::Loosely), "two clusters");
+        let mut endless = vec![0x00, 0x00, 0x10, 0xFF, 0xEF];
+        endless.extend_from_slice(&bytes);
+        assert_eq!(filled(&endless), Some(Filled::Loosely), "no final block");
     }
 
     #[test]

@@ -2,6 +2,8 @@
 
 use zstd_safe::{DCtx, InBuffer, OutBuffer, ResetDirective};
 
+use super::Filled;
+
 /// A decoding context, kept from cluster to cluster: making one costs more than a small cluster.
 pub(super) struct ZstdReader {
     context: DCtx<'static>,
@@ -13,23 +15,21 @@ impl ZstdReader {
     }
 
     /// Fills the cluster from one or more frames; what follows them in the last sector is ignored.
-    pub(super) fn fill(&mut self, packed: &[u8], cluster: &mut [u8]) -> bool {
-        if self.context.reset(ResetDirective::SessionOnly).is_err() {
-            return false;
-        }
+    pub(super) fn fill(&mut self, packed: &[u8], cluster: &mut [u8]) -> Option<Filled> {
+        self.context.reset(ResetDirective::SessionOnly).ok()?;
         let wanted = cluster.len();
         let mut input = InBuffer::around(packed);
         let mut output = OutBuffer::around(cluster);
         while output.pos() < wanted {
             let before = (input.pos(), output.pos());
-            if self.context.decompress_stream(&mut output, &mut input).is_err() {
-                return false;
-            }
+            self.context.decompress_stream(&mut output, &mut input).ok()?;
             if (input.pos(), output.pos()) == before {
-                return false;
+                return None;
             }
         }
-        true
+        // Whether the frame ends here too is nobody's question: no target takes frames as they
+        // are.
+        Some(Filled::Loosely)
     }
 }
 
@@ -45,11 +45,12 @@ mod tests {
         let mut reader = ZstdReader::new();
         for behind in [0, 300] {
             let mut out = vec![0xAA; 4096];
-            assert!(reader.fill(&packed[..length + behind], &mut out));
+            assert!(reader.fill(&packed[..length + behind], &mut out).is_some());
             assert_eq!(out, bytes);
         }
-        assert!(!reader.fill(&packed[..length / 2], &mut vec![0; 4096]), "half a frame");
-        assert!(!reader.fill(&packed[..length], &mut vec![0; 8192]), "too short for the cluster");
-        assert!(!reader.fill(&[0xFF; 100], &mut vec![0; 4096]), "garbage");
+        let mut fill = |packed, length| reader.fill(packed, &mut vec![0; length]);
+        assert_eq!(fill(&packed[..length / 2], 4096), None, "half a frame");
+        assert_eq!(fill(&packed[..length], 8192), None, "too short for the cluster");
+        assert_eq!(fill(&[0xFF; 100], 4096), None, "garbage");
     }
 }

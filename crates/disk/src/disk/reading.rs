@@ -1,7 +1,7 @@
 //! Reading: from extents to the guest's bytes, with as few and as long reads as they allow.
 
 use super::{Disk, missing_key};
-use crate::codec::Unpacker;
+use crate::codec::{Filled, Unpacker};
 use crate::error::{Error, Result};
 use crate::extent::{Codec, Encoding, Extent, Lost, Payload, Stored};
 use crate::finding::Rule;
@@ -16,6 +16,23 @@ pub enum HostErrors {
     Fail,
     /// Take the sectors that cannot be read as lost.
     Lose,
+}
+
+/// What reading finds out beside the bytes.
+pub enum Found<'a> {
+    /// Bytes that are lost: known from the tables, or found out only now, because a payload does
+    /// not unpack or the host cannot read.
+    Lost(Extent),
+    /// A whole packed cluster, and the stream of which it was made: one that ends, as its format
+    /// wants it, with the cluster's last byte.
+    Packed {
+        /// The cluster.
+        range: GuestRange,
+        /// How the stream is packed.
+        codec: Codec,
+        /// The stream, without anything that follows it in the file.
+        stream: &'a [u8],
+    },
 }
 
 /// Buffers and decoders of one worker, kept from read to read.
@@ -66,7 +83,7 @@ pub(super) struct Reading<'a> {
     pub(super) start: GuestOffset,
     pub(super) host_errors: HostErrors,
     pub(super) out: &'a mut [u8],
-    pub(super) lost: &'a mut dyn FnMut(Extent),
+    pub(super) found: &'a mut dyn FnMut(Found),
 }
 
 impl Reading<'_> {
@@ -99,7 +116,7 @@ impl Reading<'_> {
 
     fn lose(&mut self, extent: Extent) {
         self.place(extent.range).fill(0);
-        (self.lost)(extent);
+        (self.found)(Found::Lost(extent));
     }
 
     fn lose_request(&mut self, request: &Request, rule: Rule) {
@@ -268,8 +285,13 @@ impl Reading<'_> {
             self.place(request.range).copy_from_slice(wanted);
             filled
         };
-        if !filled {
-            self.lose_request(request, Rule::PackedBroken);
+        match filled {
+            None => self.lose_request(request, Rule::PackedBroken),
+            Some(Filled::Exactly { length: stream }) if length == cluster => {
+                let stream = &packed[..stream];
+                (self.found)(Found::Packed { range: request.range, codec, stream });
+            }
+            Some(_) => {}
         }
     }
 }

@@ -8,7 +8,7 @@ use calve_disk::formats::qcow2::{Qcow2Image, Qcow2Target, Qcow2TargetOptions};
 use calve_disk::formats::raw::RawImage;
 use calve_disk::units::{ClusterSize, GuestRange, HostOffset};
 use calve_disk::{
-    Disk, Extent, Form, HostErrors, Layer, Payload, Result, Scratch, Storage, StorageMut,
+    Disk, Extent, Form, Found, HostErrors, Layer, Payload, Result, Scratch, Storage, StorageMut,
     TableWrite, Target,
 };
 use calve_testkit::Memory;
@@ -48,7 +48,8 @@ pub(crate) fn content(disk: &Disk) -> Result<Vec<Option<u8>>> {
     let size = usize::try_from(disk.virtual_size()).expect("a small disk");
     let mut bytes = vec![0xEE; size];
     let mut lost = vec![false; size];
-    disk.read(&extents, HostErrors::Fail, &mut Scratch::default(), &mut bytes, &mut |extent| {
+    disk.read(&extents, HostErrors::Fail, &mut Scratch::default(), &mut bytes, &mut |found| {
+        let Found::Lost(extent) = found else { return };
         let start = usize::try_from(extent.range.start.get()).expect("small");
         let end = usize::try_from(extent.range.end().get()).expect("small");
         lost[start..end].fill(true);

@@ -12,7 +12,9 @@ mod room;
 use std::path::{Path, PathBuf};
 
 use super::entry::{COPIED, PACKED, ZERO};
+use crate::codec;
 use crate::error::{Error, Result};
+use crate::extent::Codec;
 use crate::target::{Finish, Form, Placed, TableWrite, Target};
 use crate::units::{ClusterSize, GuestOffset, GuestRange, HostOffset, SECTOR, in_memory};
 use header::Extensions;
@@ -192,6 +194,12 @@ impl Target for Qcow2Target {
 
     fn virtual_size(&self) -> u64 {
         self.virtual_size
+    }
+
+    /// A stream of others may look back further than readers of qcow2 are given room for, but not
+    /// further than a cluster.
+    fn keeps(&self, codec: Codec) -> bool {
+        codec == Codec::Deflate && self.cluster_size.bytes() <= codec::WINDOW
     }
 
     fn place(&mut self, range: GuestRange, form: Form, pieces: &mut Vec<Placed>) -> Result<()> {
