@@ -190,6 +190,9 @@ pub(crate) struct ConvertArgs {
     /// How to read; accepted for qemu-img's sake
     #[arg(short = 'T', long, value_name = "MODE", default_value = "writeback")]
     pub(crate) source_cache: String,
+    /// Who moves plain bytes: auto shares blocks with the source where the file systems can
+    #[arg(long, value_name = "HOW", value_enum, default_value_t)]
+    pub(crate) copy: CopyHow,
     /// Write no more than this in a second
     #[arg(short, long, value_name = "BYTES", visible_alias = "rate")]
     pub(crate) rate_limit: Option<String>,
@@ -220,6 +223,21 @@ pub(crate) struct ConvertArgs {
     pub(crate) keys: KeyArgs,
     #[command(flatten)]
     pub(crate) progress: ProgressArgs,
+}
+
+/// Who moves plain bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(crate) enum CopyHow {
+    /// The host, where that is quicker: both files share long runs of blocks where their file
+    /// system can do that
+    #[default]
+    Auto,
+    /// As auto, and with -S 0 the kernel copies long runs, on any file system
+    Kernel,
+    /// As auto, and refuse where no block can be shared
+    Clone,
+    /// calve reads and writes every byte, and looks for zeros everywhere
+    Read,
 }
 
 /// What takes the place of lost bytes.

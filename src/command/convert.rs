@@ -7,13 +7,13 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use calve_convert::{
-    Base, Cache, Control, Filled, Loss, Options, Placement, Qcow2Options, Salvage, Summary,
-    TargetFormat,
+    Base, Cache, Control, Copying, Filled, Loss, Options, Placement, Qcow2Options, Salvage,
+    Summary, TargetFormat,
 };
 use calve_disk::{Disk, Format, OpenOptions};
 use serde_json::{Value, json};
 
-use crate::args::{ConvertArgs, SalvageWith, Shape};
+use crate::args::{ConvertArgs, CopyHow, SalvageWith, Shape};
 use crate::command::target::{self, Backing, NewImage};
 use crate::exit::{Code, Failure};
 use crate::progress::Reporter;
@@ -64,6 +64,11 @@ fn check(args: &ConvertArgs, format: Format) -> Result<(), Failure> {
     if args.compress && format == Format::Raw {
         return Err(Failure::new(Code::Unsupported, "a raw image has no packed clusters")
             .next("write -O qcow2, or leave out -c"));
+    }
+    if args.copy == CopyHow::Clone && (args.compress || args.salvage.is_some()) {
+        return Err(Failure::usage(
+            "--copy clone shares blocks that nobody looks into, and -c and --salvage look into all of them",
+        ));
     }
     if args.no_create && !args.options.is_empty() {
         return Err(Failure::usage("-o says how to make an image, and with -n none is made"));
@@ -131,6 +136,12 @@ fn options(args: &ConvertArgs, numbers: &Numbers, new: &NewImage, base: Option<B
             None => Salvage::Refuse,
             Some(SalvageWith::Base) => Salvage::FromBase,
             Some(SalvageWith::Zeros) => Salvage::Zeros,
+        },
+        copying: match args.copy {
+            CopyHow::Auto => Copying::Auto,
+            CopyHow::Kernel => Copying::Kernel,
+            CopyHow::Clone => Copying::Clone,
+            CopyHow::Read => Copying::Read,
         },
         verify: args.verify,
         threads: numbers.threads,
@@ -317,6 +328,7 @@ fn summary_json(summary: &Summary) -> Value {
         "source-size": summary.source_size,
         "file-length": summary.file_size,
         "stored-bytes": summary.stored,
+        "cloned-bytes": summary.cloned,
         "lost-bytes": lost,
         "losses": losses,
         "blake3": summary.blake3,

@@ -49,6 +49,13 @@ impl Stretch {
     pub(crate) fn length(&self) -> u64 {
         self.extents.iter().map(|extent| extent.range.length).sum()
     }
+
+    /// The extents of `length` bytes from byte `skipped` of this stretch.
+    pub(crate) fn clipped(&self, skipped: u64, length: u64) -> Vec<Extent> {
+        let range = GuestRange::new(self.extents[0].range.start + skipped, length);
+        let clipped = self.extents.iter().map(|extent| extent.clipped(range));
+        clipped.filter(|extent| !extent.range.is_empty()).collect()
+    }
 }
 
 /// Cuts a source into batches.

@@ -16,6 +16,7 @@ use crate::blank::{self, Existing};
 use crate::digest::Tree;
 use crate::error::{Error, Result};
 use crate::losses::Losses;
+use crate::moves::Mover;
 use crate::options::{
     Base, Cache, Control, EmptyFormat, Options, Phase, Placement, Progress, Qcow2Options, Summary,
     TargetFormat,
@@ -57,6 +58,7 @@ pub fn convert(
     let place = target_for(source.size(), options, &output)?;
     blank::begin(&output.file, options)?;
     let plan = plan(options, &*place);
+    let mover = Mover::new(&source, &output, options, place.cluster_size().bytes())?;
     let is_worked = plan.digest || plan.sparse == 0 || base.is_some();
     let longest_void = if is_worked { LONGEST_WORKED_VOID } else { LONGEST_VOID };
     let in_turn =
@@ -69,12 +71,15 @@ pub fn convert(
         file: &output.file,
         control,
         pace: Pace::new(options.rate_limit),
+        mover,
         batches: Mutex::new(Batches::of(&source, longest_void)),
         placed: Turnstile::new(in_turn),
         done: AtomicU64::new(0),
+        cloned: AtomicU64::new(0),
         total,
     };
     run.run()?;
+    let cloned = run.cloned.into_inner();
     let InTurn { target: mut place, losses, tree, stored } = run.placed.into_inner();
     let progress = Progress { phase: Phase::Syncing, done: total, total };
     (control.progress)(progress);
@@ -102,6 +107,7 @@ pub fn convert(
         source_size: source.size(),
         file_size,
         stored,
+        cloned,
         losses: losses.into_list(),
         blake3,
     })

@@ -9,6 +9,7 @@ mod crew;
 mod digest;
 mod error;
 mod losses;
+mod moves;
 mod options;
 mod output;
 mod pace;
@@ -25,6 +26,6 @@ pub use compare::{CompareError, CompareOptions, Comparison, compare};
 pub use convert::{convert, create};
 pub use error::{Error, Result};
 pub use options::{
-    Base, Cache, Control, EmptyFormat, Filled, Loss, Options, Phase, Placement, Progress,
+    Base, Cache, Control, Copying, EmptyFormat, Filled, Loss, Options, Phase, Placement, Progress,
     Qcow2Options, Salvage, Summary, TargetFormat,
 };

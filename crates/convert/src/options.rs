@@ -20,6 +20,8 @@ pub struct Options {
     pub cache: Cache,
     /// What to do where source bytes are lost.
     pub salvage: Salvage,
+    /// Who moves plain bytes.
+    pub copying: Copying,
     /// Whether to open the result afresh, read all of it and compare with what the source gave.
     pub verify: bool,
     /// Worker threads.
@@ -112,6 +114,23 @@ pub enum Salvage {
     Zeros,
 }
 
+/// Who moves bytes that are stored in the result as they are in the source.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum Copying {
+    /// The host, where that is quicker: long runs share their blocks with the source where the
+    /// file system can do that. Where every byte is stored they are copied by a file system that
+    /// is on another machine, and need not come here.
+    #[default]
+    Auto,
+    /// As `Auto`, and where every byte is stored the kernel copies on every file system. On those
+    /// of this machine that takes it longer than reading and writing.
+    Kernel,
+    /// As `Auto`, and where no block can be shared nothing is done.
+    Clone,
+    /// Every byte is read and written, and zeros are looked for everywhere.
+    Read,
+}
+
 /// What a conversion needs to know of the run it is part of, and whom to tell how far it is.
 pub struct Control<'a> {
     /// Becomes true when the run is to stop; looked at for every batch.
@@ -157,6 +176,8 @@ pub struct Summary {
     pub file_size: u64,
     /// Guest bytes that were stored in the result, before packing.
     pub stored: u64,
+    /// How many of them share their blocks with the source.
+    pub cloned: u64,
     /// What was lost, in guest order, joined; empty unless salvaging.
     pub losses: Vec<Loss>,
     /// The BLAKE3 digest of the guest's bytes, as `b3sum` would print it of the raw disk; present

@@ -10,11 +10,13 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use calve_disk::open::{FileIdentity, lock_for_writing};
-use calve_disk::{Disk, Error as DiskError, HostFile};
+use calve_disk::units::HostOffset;
+use calve_disk::{Disk, Error as DiskError, HostFile, HostMove, Storage, StorageMut};
 use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
 use crate::error::{Error, Result};
+use crate::moves;
 use crate::options::{Cache, Placement};
 
 /// The file that is written.
@@ -101,10 +103,7 @@ impl Output {
                 return Err(DiskError::host("looking at the target", target, error).into());
             }
         }
-        let folder_path = match target.parent() {
-            Some(folder) if folder != Path::new("") => folder,
-            _ => Path::new("."),
-        };
+        let folder_path = folder_of(target);
         let failed = |error: Errno| DiskError::host("creating the target", target, error);
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let folder = rustix::fs::open(folder_path, flags, Mode::empty()).map_err(failed)?;
@@ -145,6 +144,37 @@ impl Output {
             temporary: Some(temporary),
             target: target.to_owned(),
         })
+    }
+
+    /// The name that the file will bear.
+    pub(crate) fn target(&self) -> &Path {
+        &self.target
+    }
+
+    /// The unit, in bytes, in which the target's file system keeps files.
+    pub(crate) fn block_size(&self) -> u64 {
+        const USUAL: u64 = 4096;
+        let status = self.file.as_file().and_then(|file| rustix::fs::fstatvfs(file).ok());
+        status.map_or(USUAL, |status| status.f_bsize.max(status.f_frsize).max(512))
+    }
+
+    /// Whether a file beside the target can share blocks with `source`: found out with a file
+    /// that has no name and goes away at once.
+    pub(crate) fn shares_blocks_with(&self, source: &dyn Storage, block: u64) -> bool {
+        if source.size().is_ok_and(|size| size < moves::SHORTEST.max(block)) {
+            return false;
+        }
+        let flags = OFlags::RDWR | OFlags::TMPFILE | OFlags::CLOEXEC;
+        let mode = Mode::RUSR | Mode::WUSR;
+        let Ok(file) = rustix::fs::open(folder_of(&self.target), flags, mode) else { return false };
+        let start = HostOffset::default();
+        HostFile::new(File::from(file), self.target.clone()).take_from(
+            source,
+            start,
+            start,
+            block,
+            HostMove::Clone,
+        )
     }
 
     /// Gives the file its name. Its content must be on the medium already.
@@ -204,6 +234,25 @@ impl Drop for Temporary {
         }
         // Best effort: there is nobody left to tell.
         let _ = rustix::fs::unlinkat(&self.folder, &self.name, AtFlags::empty());
+    }
+}
+
+/// Whether a file is on a file system of another machine, which can copy without sending the
+/// bytes here and back.
+pub(crate) fn is_remote(file: &File) -> bool {
+    // As statfs(2) has them.
+    const NFS: i64 = 0x6969;
+    const CIFS: i64 = 0xFF53_4D42;
+    const SMB2: i64 = 0xFE53_4D42;
+    const CEPH: i64 = 0x00C3_6400;
+    let kind = rustix::fs::fstatfs(file).map(|status| status.f_type);
+    kind.is_ok_and(|kind| [NFS, CIFS, SMB2, CEPH].contains(&kind))
+}
+
+fn folder_of(target: &Path) -> &Path {
+    match target.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
     }
 }
 

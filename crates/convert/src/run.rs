@@ -3,14 +3,17 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use calve_disk::units::HostOffset;
-use calve_disk::{Disk, Error as DiskError, StorageMut, TableWrite, Target};
+use calve_disk::units::{HostOffset, in_memory};
+use calve_disk::{
+    Disk, Error as DiskError, Extent, HostMove, Payload, StorageMut, TableWrite, Target,
+};
 
 use crate::batches::Batches;
 use crate::crew;
 use crate::digest::{Leaf, Tree};
 use crate::error::{Error, Result};
 use crate::losses::Losses;
+use crate::moves::Mover;
 use crate::options::{Control, Loss, Options, Phase, Progress};
 use crate::pace::Pace;
 use crate::source::Source;
@@ -27,9 +30,12 @@ pub(crate) struct Run<'a> {
     pub(crate) file: &'a dyn StorageMut,
     pub(crate) control: &'a Control<'a>,
     pub(crate) pace: Pace,
+    pub(crate) mover: Mover,
     pub(crate) batches: Mutex<Batches<'a>>,
     pub(crate) placed: Turnstile<InTurn>,
     pub(crate) done: AtomicU64,
+    /// Bytes that share their blocks with the source.
+    pub(crate) cloned: AtomicU64,
     /// Guest bytes that the source stores.
     pub(crate) total: u64,
 }
@@ -100,6 +106,21 @@ impl Run<'_> {
         Ok(written.map_err(|source| DiskError::io("writing", self.file, at, source))?)
     }
 
+    /// Has the host move the bytes of a plain extent to `at`, keeping to the pace where it copies
+    /// them, and says whether it did.
+    pub(crate) fn take(&self, disk: &Disk, extent: &Extent, at: HostOffset, by: HostMove) -> bool {
+        let Payload::Stored(stored) = extent.payload else { return false };
+        if by == HostMove::Copy {
+            self.pace.wait_for(in_memory(stored.length), self.control.stop);
+        }
+        let source = disk.layers()[stored.layer].image.data_storage();
+        let is_done = self.file.take_from(source, stored.at, at, stored.length, by);
+        if is_done && by == HostMove::Clone {
+            self.cloned.fetch_add(stored.length, Ordering::Relaxed);
+        }
+        is_done
+    }
+
     /// Makes what is there read as zeros.
     pub(crate) fn write_zeros(&self, at: HostOffset, length: u64) -> Result<()> {
         let written = self.file.write_zeros(at, length);
@@ -117,33 +138,30 @@ mod tests {
     use std::num::NonZeroUsize;
     use std::sync::atomic::AtomicBool;
 
+    use calve_disk::formats::qcow1::Qcow1Image;
     use calve_disk::formats::raw::{RawImage, RawTarget};
-    use calve_disk::{Layer, Storage};
-    use calve_testkit::{Faulty, Memory, Random};
+    use calve_disk::{Image, Layer};
+    use calve_testkit::{Access, Builder, Faulty, Memory, Random, Recorder, Recording, read};
 
     use super::*;
-    use crate::options::{Cache, Placement, Salvage, TargetFormat};
+    use crate::moves::SHORTEST;
+    use crate::options::{Cache, Copying, Placement, Salvage, TargetFormat};
 
-    fn options() -> Options {
-        Options {
+    /// Copies a disk to `file` as raw.
+    fn copy(image: Box<dyn Image>, file: &dyn StorageMut, mover: Mover) -> Result<()> {
+        let source = Source::new(vec![Disk::of_layers(vec![Layer::detached(image)])]);
+        let options = Options {
             format: TargetFormat::Raw,
             sparse_size: 4096,
             placement: Placement::New,
             cache: Cache::Unsafe,
             salvage: Salvage::Refuse,
+            copying: Copying::Auto,
             verify: false,
             threads: NonZeroUsize::new(3).unwrap(),
             rate_limit: None,
-        }
-    }
-
-    /// Copies `bytes` to storage whose access number `failing` fails.
-    fn copied(bytes: &[u8], failing: u64) -> (Result<()>, Vec<u8>, bool) {
-        let image = RawImage::open(Box::new(Memory::new(bytes.to_vec()))).unwrap();
-        let source = Source::new(vec![Disk::of_layers(vec![Layer::detached(Box::new(image))])]);
-        let memory = Memory::new(Vec::new());
-        let file = Faulty::new(memory.clone(), failing);
-        let (options, stop) = (options(), AtomicBool::new(false));
+        };
+        let stop = AtomicBool::new(false);
         let run = Run {
             source: &source,
             base: None,
@@ -157,9 +175,10 @@ mod tests {
                 reads_zeros: true,
                 digest: false,
             },
-            file: &file,
+            file,
             control: &Control { stop: &stop, progress: &|_| {} },
             pace: Pace::new(None),
+            mover,
             batches: Mutex::new(Batches::of(&source, 1 << 62)),
             placed: Turnstile::new(InTurn {
                 target: Box::new(RawTarget::new(source.size())),
@@ -168,11 +187,15 @@ mod tests {
                 stored: 0,
             }),
             done: AtomicU64::new(0),
+            cloned: AtomicU64::new(0),
             total: source.size(),
         };
-        let done = run.run();
-        assert_eq!(file.path(), memory.path());
-        (done, memory.content(), file.has_failed())
+        run.run()
+    }
+
+    /// Whether `found` is `expected`, but for zeros at its end.
+    fn is_right(found: &[u8], expected: &[u8]) -> bool {
+        expected.starts_with(found) && expected[found.len()..].iter().all(|byte| *byte == 0)
     }
 
     #[test]
@@ -183,16 +206,75 @@ mod tests {
             bytes[start..start + 8192].fill(0);
         }
         for failing in 0.. {
-            let (done, content, has_failed) = copied(&bytes, failing);
-            assert_eq!(done.is_err(), has_failed, "access {failing}");
-            if !has_failed {
+            let memory = Memory::new(Vec::new());
+            let file = Faulty::new(memory.clone(), failing);
+            let image = RawImage::open(Box::new(Memory::new(bytes.clone()))).unwrap();
+            let done = copy(Box::new(image), &file, Mover::default());
+            assert_eq!(done.is_err(), file.has_failed(), "access {failing}");
+            if !file.has_failed() {
                 assert!(failing > 5, "too few writes to prove anything");
-                assert!(bytes.starts_with(&content), "access {failing}");
-                assert!(bytes[content.len()..].iter().all(|byte| *byte == 0));
+                assert!(is_right(&memory.content(), &bytes), "access {failing}");
                 return;
             }
             let Err(error) = done else { unreachable!() };
             assert!(error.to_string().contains("a fault of the test"), "{error}");
+        }
+    }
+
+    /// A version 1 image of 6 MiB: plain runs of any length, some of them beside the block
+    /// boundaries, some of zeros.
+    fn fragmented(random: &mut Random) -> Vec<u8> {
+        let mut builder = Builder::new(12, 9, 6 << 20);
+        let mut cluster = 0;
+        while cluster < 1536 {
+            builder = builder.aligned(random.one_of(&[4096, 4096, 4096, 512]));
+            let end = (cluster + 1 + random.below(120)).min(1536);
+            match random.below(4) {
+                0 => {}
+                1 => (cluster..end).for_each(|number| {
+                    builder.plain(number, &[]);
+                }),
+                _ => (cluster..end).for_each(|number| {
+                    let content = random.content(4096);
+                    builder.plain(number, &content);
+                }),
+            }
+            cluster = end;
+        }
+        builder.build()
+    }
+
+    #[test]
+    fn long_runs_of_whole_blocks_are_moved_by_the_host_and_a_host_that_declines_costs_nothing() {
+        for (seed, by) in [(1, HostMove::Clone), (2, HostMove::Clone), (3, HostMove::Copy)] {
+            let image = fragmented(&mut Random::new(seed));
+            let block = if by == HostMove::Clone { 4096 } else { 1 };
+            let expected: Vec<u8> =
+                read(&image, None, &[]).into_iter().map(Option::unwrap).collect();
+            for failing in 0.. {
+                let (recorder, memory) = (Recorder::default(), Memory::new(Vec::new()));
+                let recording = Recording::new(memory.clone(), &recorder);
+                let file = Faulty::new(recording, failing);
+                let image = Qcow1Image::open(Box::new(Memory::new(image.clone())), None).unwrap();
+                let done = copy(Box::new(image), &file, Mover::of_everything(1, by, block));
+                if done.is_ok() {
+                    let found = memory.content();
+                    assert!(is_right(&found, &expected), "seed {seed}, access {failing}");
+                }
+                if file.has_failed() {
+                    continue;
+                }
+                let mut taken = 0;
+                for access in recorder.accesses() {
+                    if let Access::Taken { from, at, length } = access {
+                        let on_blocks = [from, at, length].iter().all(|n| n.is_multiple_of(block));
+                        assert!(on_blocks && length >= SHORTEST, "{from} {at} {length}");
+                        taken += 1;
+                    }
+                }
+                assert!(taken > 5, "seed {seed}: the host moved {taken} runs");
+                break;
+            }
         }
     }
 }

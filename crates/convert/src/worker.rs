@@ -12,6 +12,7 @@ use crate::batches::{BATCH, Batch, Content, Stretch, Void};
 use crate::digest::{self, LEAF, Leaf};
 use crate::error::Result;
 use crate::losses::Refusal;
+use crate::moves::{self, Move};
 use crate::options::{Filled, Loss, Salvage};
 use crate::pieces::{self, Fate, Piece, Write};
 use crate::run::{Plan, Run};
@@ -146,12 +147,13 @@ impl<'r, 'a> Worker<'r, 'a> {
         range: GuestRange,
         stretches: &[Stretch],
     ) -> Result<Option<u64>> {
-        let losses = self.read(stretches)?;
+        let moves = self.run.mover.moves(stretches);
+        let losses = self.read(stretches, if self.run.plan.digest { &[] } else { &moves })?;
         let mut leaves = Vec::new();
         if self.run.plan.digest {
             leaves.push(digest::leaf(&self.data, range.start.get(), self.run.source.size()));
         }
-        let mut pieces = self.fates(range, stretches, &losses)?;
+        let mut pieces = self.fates(range, stretches, &losses, &moves)?;
         if self.run.plan.compress {
             self.pack(&mut pieces);
         }
@@ -164,49 +166,69 @@ impl<'r, 'a> Worker<'r, 'a> {
         let Some(tables) = placed else { return Ok(None) };
         let tables = tables?;
         self.write_zero_pieces(range, &pieces)?;
-        self.write(writes)?;
+        self.write(writes, &moves)?;
         self.run.write_tables(tables)?;
         Ok(Some(stored_bytes(stretches)))
     }
 
-    /// Reads the stretches into `data`. What is lost there is zeros or the base's bytes.
-    fn read(&mut self, stretches: &[Stretch]) -> Result<Vec<Loss>> {
+    /// Reads the stretches into `data`, all but what is moved. What is lost there is zeros or the
+    /// base's bytes.
+    fn read(&mut self, stretches: &[Stretch], moves: &[Move]) -> Result<Vec<Loss>> {
+        self.data.resize(in_memory(BATCH), 0);
+        self.kept.clear();
+        let mut losses = Vec::new();
+        let mut at = 0;
+        for stretch in stretches {
+            let end = at + in_memory(stretch.length());
+            if moves.is_empty() {
+                self.read_extents(at, stretch.part, &stretch.extents, &mut losses)?;
+            } else {
+                for part in moves::outside(at..end, moves) {
+                    let skipped = (part.start - at) as u64;
+                    let extents = stretch.clipped(skipped, part.len() as u64);
+                    self.read_extents(part.start, stretch.part, &extents, &mut losses)?;
+                }
+            }
+            at = end;
+        }
+        self.data.truncate(at);
+        Ok(losses)
+    }
+
+    /// Reads extents of one of the source's disks into `data` from `at`.
+    fn read_extents(
+        &mut self,
+        at: usize,
+        part: usize,
+        extents: &[Extent],
+        losses: &mut Vec<Loss>,
+    ) -> Result<()> {
+        let (Some(first), Some(last)) = (extents.first(), extents.last()) else { return Ok(()) };
+        let start = first.range.start;
+        let length = in_memory(last.range.end() - start);
         let plan = self.run.plan;
         let salvage = self.run.options.salvage;
         let host_errors = match salvage {
             Salvage::Refuse => HostErrors::Fail,
             Salvage::FromBase | Salvage::Zeros => HostErrors::Lose,
         };
-        self.data.resize(in_memory(BATCH), 0);
-        self.kept.clear();
-        let mut losses = Vec::new();
-        let mut at = 0;
-        for stretch in stretches {
-            let length = in_memory(stretch.length());
-            let out = &mut self.data[at..at + length];
-            let disk = self.run.source.disk(stretch.part);
-            let start = stretch.extents[0].range.start;
-            let mut lost = Vec::new();
-            let Self { kept, scratch, .. } = self;
-            disk.read(&stretch.extents, host_errors, scratch, out, &mut |found| match found {
-                Found::Lost(extent) => lost.push(extent),
-                Found::Packed { range, codec: Codec::Deflate, stream } if plan.keeps => {
-                    let from = at + in_memory(range.start - start);
-                    kept.add(from..from + in_memory(range.length), plan.cluster, stream);
-                }
-                Found::Packed { .. } => {}
-            })?;
-            if salvage == Salvage::Refuse && !lost.is_empty() {
-                return Err(self.refusal(stretch.part, &lost));
+        let Self { kept, scratch, data, .. } = self;
+        let out = &mut data[at..at + length];
+        let mut lost = Vec::new();
+        let disk = self.run.source.disk(part);
+        disk.read(extents, host_errors, scratch, out, &mut |found| match found {
+            Found::Lost(extent) => lost.push(extent),
+            Found::Packed { range, codec: Codec::Deflate, stream } if plan.keeps => {
+                let from = at + in_memory(range.start - start);
+                kept.add(from..from + in_memory(range.length), plan.cluster, stream);
             }
-            lost.sort_unstable_by_key(|extent| extent.range.start);
-            for extent in lost {
-                self.fill_lost(stretch.part, extent, start, at, &mut losses)?;
-            }
-            at += length;
+            Found::Packed { .. } => {}
+        })?;
+        if salvage == Salvage::Refuse && !lost.is_empty() {
+            return Err(self.refusal(part, &lost));
         }
-        self.data.truncate(at);
-        Ok(losses)
+        lost.sort_unstable_by_key(|extent| extent.range.start);
+        lost.into_iter().try_for_each(|extent| self.fill_lost(part, extent, start, at, losses))
     }
 
     fn refusal(&self, part: usize, lost: &[Extent]) -> crate::Error {
@@ -277,6 +299,7 @@ impl<'r, 'a> Worker<'r, 'a> {
         range: GuestRange,
         stretches: &[Stretch],
         losses: &[Loss],
+        moves: &[Move],
     ) -> Result<Vec<Piece>> {
         let Plan { cluster, sparse, .. } = self.run.plan;
         let from_base = match self.run.base {
@@ -287,15 +310,16 @@ impl<'r, 'a> Worker<'r, 'a> {
         // Raw has no clusters of its own: what is worth leaving out is the unit.
         let unit = if self.run.plan.is_raw { sparse.max(cluster) } else { cluster };
         for (number, bytes) in self.data.chunks(unit).enumerate() {
-            let start = number * unit;
+            let part = number * unit..number * unit + bytes.len();
+            let is_moved = || moves.iter().any(|moved| moved.clipped(&part).is_some());
             let fate = if from_base.as_ref().is_some_and(|same| same[number]) {
                 Fate::Absent
-            } else if sparse > 0 && is_zero(bytes) {
+            } else if sparse > 0 && !is_moved() && is_zero(bytes) {
                 Fate::Zero
             } else {
                 Fate::Plain
             };
-            pieces::push(&mut pieces, start..start + bytes.len(), fate);
+            pieces::push(&mut pieces, part, fate);
         }
         Ok(pieces)
     }
@@ -398,27 +422,53 @@ impl<'r, 'a> Worker<'r, 'a> {
         Ok(())
     }
 
-    fn write(&self, writes: Vec<Write>) -> Result<()> {
-        let Plan { sparse, reads_zeros, .. } = self.run.plan;
-        let block = if reads_zeros { sparse } else { 0 };
+    fn write(&mut self, writes: Vec<Write>, moves: &[Move]) -> Result<()> {
         let mut writes = writes.into_iter().peekable();
         while let Some(mut write) = writes.next() {
             while let Some(next) = writes.next_if(|next| write.continues(next)) {
                 write.from.end = next.from.end;
             }
-            let buffer = if write.is_packed { &self.packed } else { &self.data };
-            let bytes = &buffer[write.from.clone()];
-            let block = if write.is_packed { 0 } else { block };
-            let mut result = Ok(());
-            data_runs(bytes, block, |run| {
-                if result.is_ok() {
-                    let at = write.at + run.start as u64;
-                    result = self.run.write(&bytes[run], at);
-                }
-            });
-            result?;
+            if write.is_packed {
+                self.run.write(&self.packed[write.from], write.at)?;
+                continue;
+            }
+            let place = |part: &Range<usize>| write.at + (part.start - write.from.start) as u64;
+            for part in moves::outside(write.from.clone(), moves) {
+                let at = place(&part);
+                self.write_data(part, at)?;
+            }
+            for moved in moves.iter().filter_map(|moved| moved.clipped(&write.from)) {
+                self.carry_out(&moved, place(&moved.part()))?;
+            }
         }
         Ok(())
+    }
+
+    /// Writes a part of the batch, but for the zeros that are worth leaving out.
+    fn write_data(&self, part: Range<usize>, at: HostOffset) -> Result<()> {
+        let Plan { sparse, reads_zeros, .. } = self.run.plan;
+        let bytes = &self.data[part];
+        let mut result = Ok(());
+        data_runs(bytes, if reads_zeros { sparse } else { 0 }, |run| {
+            if result.is_ok() {
+                let at = at + run.start as u64;
+                result = self.run.write(&bytes[run], at);
+            }
+        });
+        result
+    }
+
+    /// Has the host move a run, or reads and writes it where the host does not.
+    fn carry_out(&mut self, moved: &Move, at: HostOffset) -> Result<()> {
+        let (source, extent) = moved.from();
+        let disk = self.run.source.disk(source);
+        if self.run.take(disk, &extent, at, moved.by) {
+            return Ok(());
+        }
+        let part = moved.part();
+        disk.read_whole(&[extent], &mut self.scratch, &mut self.data[part.clone()])?;
+        // Zeros too: nobody knows what the host left there.
+        self.run.write(&self.data[part], at)
     }
 }
 

@@ -5,9 +5,11 @@
 
 use std::fs::File;
 use std::io;
+use std::num::NonZeroU64;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use reflink_copy::ReflinkBlockBuilder;
 use rustix::fs::{FallocateFlags, SeekFrom};
 use rustix::io::Errno;
 
@@ -64,6 +66,28 @@ pub trait StorageMut: Storage {
 
     /// Returns when all that was written is on the medium.
     fn sync(&self) -> io::Result<()>;
+
+    /// Asks the host to move `length` bytes from `from` of `source` to `at`, and says whether it
+    /// did. Where it did not, anything may stand there: the bytes have to be read and written.
+    fn take_from(
+        &self,
+        _source: &dyn Storage,
+        _from: HostOffset,
+        _at: HostOffset,
+        _length: u64,
+        _way: HostMove,
+    ) -> bool {
+        false
+    }
+}
+
+/// How a host moves bytes from one file to another without handing them out.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum HostMove {
+    /// Both files then share the blocks, until one is written to. Whole blocks only.
+    Clone,
+    /// The bytes are copied.
+    Copy,
 }
 
 /// A file or block device of the host as storage.
@@ -79,6 +103,10 @@ impl HostFile {
         Self { file, path }
     }
 }
+
+/// What the kernel is asked to copy at once: less than it would take, so that a run can be
+/// stopped between.
+const LONGEST_COPY: u64 = 64 << 20;
 
 /// How many zeros are written at once where the file system cannot make them itself.
 const ZEROS: usize = 1 << 20;
@@ -175,4 +203,37 @@ impl StorageMut for HostFile {
     fn sync(&self) -> io::Result<()> {
         self.file.sync_all()
     }
+
+    fn take_from(
+        &self,
+        source: &dyn Storage,
+        from: HostOffset,
+        at: HostOffset,
+        length: u64,
+        way: HostMove,
+    ) -> bool {
+        let (Some(source), Some(bytes)) = (source.as_file(), NonZeroU64::new(length)) else {
+            return false;
+        };
+        match way {
+            HostMove::Clone => ReflinkBlockBuilder::new(source, &self.file, bytes)
+                .from_offset(from.get())
+                .to_offset(at.get())
+                .reflink_block()
+                .is_ok(),
+            HostMove::Copy => copy_range(source, from.get(), &self.file, at.get(), length),
+        }
+    }
+}
+
+fn copy_range(source: &File, mut from: u64, target: &File, mut at: u64, mut length: u64) -> bool {
+    while length > 0 {
+        let now = in_memory(length.min(LONGEST_COPY));
+        // Both offsets move on by what was copied.
+        match rustix::fs::copy_file_range(source, Some(&mut from), target, Some(&mut at), now) {
+            Ok(0) | Err(_) => return false,
+            Ok(copied) => length -= copied as u64,
+        }
+    }
+    true
 }

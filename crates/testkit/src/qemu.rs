@@ -11,7 +11,7 @@ use std::process::{Command, Output};
 pub fn has(tool: &str) -> bool {
     let is_there = Command::new(tool).arg("--version").output().is_ok();
     let is_ci = std::env::var("CI").is_ok_and(|ci| ci == "true");
-    assert!(is_there || !is_ci, "{tool} is missing: install qemu-utils");
+    assert!(is_there || !is_ci, "{tool} is missing: scripts/test installs it");
     if !is_there {
         skipped(&format!("{tool} is not installed"));
     }

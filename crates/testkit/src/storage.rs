@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use calve_disk::units::HostOffset;
-use calve_disk::{Storage, StorageMut};
+use calve_disk::{HostMove, Storage, StorageMut};
 
 /// Bytes in memory. Clones share them.
 #[derive(Clone)]
@@ -86,6 +86,20 @@ impl StorageMut for Memory {
     fn sync(&self) -> io::Result<()> {
         Ok(())
     }
+
+    /// As a host that shares blocks and copies between any two files.
+    fn take_from(
+        &self,
+        source: &dyn Storage,
+        from: HostOffset,
+        at: HostOffset,
+        length: u64,
+        _way: HostMove,
+    ) -> bool {
+        let Ok(length) = usize::try_from(length) else { return false };
+        let mut bytes = vec![0; length];
+        source.read_at(&mut bytes, from).is_ok() && self.write_at(&bytes, at).is_ok()
+    }
 }
 
 /// Storage of which one access fails, counted over all clones.
@@ -156,6 +170,24 @@ impl<S: StorageMut> StorageMut for Faulty<S> {
         self.step()?;
         self.inner.sync()
     }
+
+    /// The one that fails leaves something else behind.
+    fn take_from(
+        &self,
+        source: &dyn Storage,
+        from: HostOffset,
+        at: HostOffset,
+        length: u64,
+        way: HostMove,
+    ) -> bool {
+        if self.step().is_ok() {
+            return self.inner.take_from(source, from, at, length, way);
+        }
+        let rubbish = vec![0xEE; usize::try_from(length).unwrap_or_default()];
+        // Whether even that fails shows in nothing.
+        let _ = self.inner.write_at(&rubbish, at);
+        false
+    }
 }
 
 /// One access to storage.
@@ -174,6 +206,15 @@ pub enum Access {
         at: u64,
         /// Which.
         bytes: Vec<u8>,
+    },
+    /// Bytes were taken from another storage.
+    Taken {
+        /// From where in that.
+        from: u64,
+        /// To where.
+        at: u64,
+        /// How many.
+        length: u64,
     },
     /// The size was set.
     SetSize(u64),
@@ -256,5 +297,17 @@ impl<S: StorageMut> StorageMut for Recording<S> {
     fn sync(&self) -> io::Result<()> {
         self.recorder.push(Access::Sync);
         self.inner.sync()
+    }
+
+    fn take_from(
+        &self,
+        source: &dyn Storage,
+        from: HostOffset,
+        at: HostOffset,
+        length: u64,
+        way: HostMove,
+    ) -> bool {
+        self.recorder.push(Access::Taken { from: from.get(), at: at.get(), length });
+        self.inner.take_from(source, from, at, length, way)
     }
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use calve_convert::{
-    Cache, Control, Options, Placement, Qcow2Options, Salvage, Summary, TargetFormat,
+    Cache, Control, Copying, Options, Placement, Qcow2Options, Salvage, Summary, TargetFormat,
 };
 use calve_disk::codec::aes::Passphrase;
 use calve_disk::formats::qcow1::Qcow1Image;
@@ -46,6 +46,7 @@ pub(crate) fn options(format: TargetFormat, threads: usize) -> Options {
         placement: Placement::New,
         cache: Cache::Unsafe,
         salvage: Salvage::Refuse,
+        copying: Copying::Auto,
         verify: false,
         threads: NonZeroUsize::new(threads).expect("at least one"),
         rate_limit: None,
