@@ -1,10 +1,13 @@
 //! Batches: the work, cut into pieces that depend on nothing but the image.
 
-use calve_disk::units::{GuestOffset, GuestRange};
+use std::ops::Range;
+
+use calve_disk::units::{GuestOffset, GuestRange, in_memory};
 use calve_disk::{Extent, Payload};
 
 use crate::error::Result;
 use crate::source::{Source, Walk};
+use crate::spans;
 
 /// Guest bytes in a batch that moves any: as much as a worker holds in memory, and a multiple of
 /// every cluster size there is.
@@ -50,11 +53,24 @@ impl Stretch {
         self.extents.iter().map(|extent| extent.range.length).sum()
     }
 
-    /// The extents of `length` bytes from byte `skipped` of this stretch.
-    pub(crate) fn clipped(&self, skipped: u64, length: u64) -> Vec<Extent> {
-        let range = GuestRange::new(self.extents[0].range.start + skipped, length);
-        let clipped = self.extents.iter().map(|extent| extent.clipped(range));
-        clipped.filter(|extent| !extent.range.is_empty()).collect()
+    /// What is left of this stretch, which begins at byte `at` of the batch, without `spans` of
+    /// the batch: where that begins, and its extents.
+    pub(crate) fn outside(&self, at: usize, spans: &[Range<usize>]) -> (usize, Vec<Extent>) {
+        let mut left = Vec::new();
+        let (mut reached, mut begin) = (at, at);
+        for extent in &self.extents {
+            let whole = reached..reached + in_memory(extent.range.length);
+            for part in spans::outside(whole.clone(), spans) {
+                if left.is_empty() {
+                    begin = part.start;
+                }
+                let skipped = (part.start - whole.start) as u64;
+                let range = GuestRange::new(extent.range.start + skipped, part.len() as u64);
+                left.push(extent.clipped(range));
+            }
+            reached = whole.end;
+        }
+        (begin, left)
     }
 }
 

@@ -12,6 +12,10 @@ pub(crate) fn run(
     close: impl Fn() + Sync,
     work: impl Fn() -> Result<()> + Sync,
 ) -> Result<()> {
+    if threads == NonZeroUsize::MIN {
+        // One needs nobody to wait for.
+        return work();
+    }
     let failure = Mutex::new(None);
     std::thread::scope(|scope| {
         for _ in 0..threads.get() {

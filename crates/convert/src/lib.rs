@@ -17,6 +17,7 @@ mod pieces;
 mod prescan;
 mod run;
 mod source;
+mod spans;
 mod turnstile;
 mod verify;
 mod worker;

@@ -147,23 +147,6 @@ impl Move {
     }
 }
 
-/// The parts of `whole` outside the moves, which are in order.
-pub(crate) fn outside(whole: Range<usize>, moves: &[Move]) -> Vec<Range<usize>> {
-    let mut parts = Vec::new();
-    let mut start = whole.start;
-    for moved in moves.iter().filter_map(|moved| moved.clipped(&whole)) {
-        let moved = moved.part();
-        if start < moved.start {
-            parts.push(start..moved.start);
-        }
-        start = moved.end;
-    }
-    if start < whole.end {
-        parts.push(start..whole.end);
-    }
-    parts
-}
-
 /// Whether a plain run may go from file to file without a look at its bytes.
 fn needs_no_bytes(options: &Options) -> bool {
     let is_plain = match &options.format {

@@ -1,5 +1,6 @@
 //! The run: workers pull batches, move their bytes, and place them in turn.
 
+use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -8,7 +9,7 @@ use calve_disk::{
     Disk, Error as DiskError, Extent, HostMove, Payload, StorageMut, TableWrite, Target,
 };
 
-use crate::batches::Batches;
+use crate::batches::{BATCH, Batches};
 use crate::crew;
 use crate::digest::{Leaf, Tree};
 use crate::error::{Error, Result};
@@ -60,6 +61,14 @@ pub(crate) struct Plan {
     pub(crate) digest: bool,
 }
 
+impl Plan {
+    /// What is stored or left out as one, in bytes: raw has no clusters of its own, and there it
+    /// is what is worth leaving out.
+    pub(crate) fn unit(&self) -> usize {
+        if self.is_raw { self.sparse.max(self.cluster) } else { self.cluster }
+    }
+}
+
 /// What is done turn by turn.
 pub(crate) struct InTurn {
     pub(crate) target: Box<dyn Target>,
@@ -78,7 +87,11 @@ impl InTurn {
 impl Run<'_> {
     /// Runs all workers to the end, or to the first failure.
     pub(crate) fn run(&self) -> Result<()> {
-        crew::run(self.options.threads, || self.placed.close(), || self.work())
+        // More threads than batches would come only to go.
+        let batches = usize::try_from(self.total.div_ceil(BATCH)).unwrap_or(usize::MAX);
+        let useful = NonZeroUsize::new(batches).unwrap_or(NonZeroUsize::MIN);
+        let threads = self.options.threads.min(useful);
+        crew::run(threads, || self.placed.close(), || self.work())
     }
 
     fn work(&self) -> Result<()> {
@@ -135,7 +148,6 @@ impl Run<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::num::NonZeroUsize;
     use std::sync::atomic::AtomicBool;
 
     use calve_disk::formats::qcow1::Qcow1Image;

@@ -8,14 +8,15 @@ use calve_disk::{
     Codec, Disk, Error as DiskError, Extent, Form, Found, HostErrors, Payload, Scratch,
 };
 
-use crate::batches::{BATCH, Batch, Content, Stretch, Void};
+use crate::batches::{Batch, Content, Stretch, Void};
 use crate::digest::{self, LEAF, Leaf};
 use crate::error::Result;
 use crate::losses::Refusal;
-use crate::moves::{self, Move};
+use crate::moves::Move;
 use crate::options::{Filled, Loss, Salvage};
 use crate::pieces::{self, Fate, Piece, Write};
 use crate::run::{Plan, Run};
+use crate::spans;
 use crate::zeros::{data_runs, is_zero};
 
 /// One thread's buffers and decoders.
@@ -148,12 +149,14 @@ impl<'r, 'a> Worker<'r, 'a> {
         stretches: &[Stretch],
     ) -> Result<Option<u64>> {
         let moves = self.run.mover.moves(stretches);
-        let losses = self.read(stretches, if self.run.plan.digest { &[] } else { &moves })?;
+        let moved: Vec<Range<usize>> = moves.iter().map(Move::part).collect();
+        let blank = self.blank(stretches);
+        let losses = self.read(stretches, &self.unread(&moved, &blank))?;
         let mut leaves = Vec::new();
         if self.run.plan.digest {
             leaves.push(digest::leaf(&self.data, range.start.get(), self.run.source.size()));
         }
-        let mut pieces = self.fates(range, stretches, &losses, &moves)?;
+        let mut pieces = self.fates(range, stretches, &losses, &moved, &blank)?;
         if self.run.plan.compress {
             self.pack(&mut pieces);
         }
@@ -166,36 +169,74 @@ impl<'r, 'a> Worker<'r, 'a> {
         let Some(tables) = placed else { return Ok(None) };
         let tables = tables?;
         self.write_zero_pieces(range, &pieces)?;
-        self.write(writes, &moves)?;
+        self.write(writes, &moves, &moved)?;
         self.run.write_tables(tables)?;
         Ok(Some(stored_bytes(stretches)))
     }
 
-    /// Reads the stretches into `data`, all but what is moved. What is lost there is zeros or the
-    /// base's bytes.
-    fn read(&mut self, stretches: &[Stretch], moves: &[Move]) -> Result<Vec<Loss>> {
-        self.data.resize(in_memory(BATCH), 0);
+    /// The bytes of the batch that are known to be zeros, and that nobody has to look at: where
+    /// zeros are left out anyway.
+    fn blank(&self, stretches: &[Stretch]) -> Vec<Range<usize>> {
+        let mut blank: Vec<Range<usize>> = Vec::new();
+        // A base that is no layer of the source is compared byte by byte.
+        if self.run.plan.sparse == 0 || self.run.base.is_some_and(|(_, layer)| layer.is_none()) {
+            return blank;
+        }
+        let mut at = 0;
+        for extent in stretches.iter().flat_map(|stretch| &stretch.extents) {
+            let end = at + in_memory(extent.range.length);
+            match blank.last_mut() {
+                _ if !extent.payload.is_zero() => {}
+                Some(last) if last.end == at => last.end = end,
+                _ => blank.push(at..end),
+            }
+            at = end;
+        }
+        // Of a unit that begins or ends elsewhere the other bytes decide.
+        let unit = self.run.plan.unit();
+        let whole = |span: &Range<usize>| {
+            let end = if span.end == at { at } else { span.end / unit * unit };
+            span.start.next_multiple_of(unit)..end
+        };
+        blank.iter().map(whole).filter(|span| !span.is_empty()).collect()
+    }
+
+    /// What need not be read: nothing where the digest is taken of all of it.
+    fn unread(&self, moved: &[Range<usize>], blank: &[Range<usize>]) -> Vec<Range<usize>> {
+        if self.run.plan.digest {
+            return Vec::new();
+        }
+        let mut unread = [moved, blank].concat();
+        unread.sort_unstable_by_key(|span| span.start);
+        unread
+    }
+
+    /// Reads the stretches into `data`, all but what is `unread`. What is lost there is zeros or
+    /// the base's bytes.
+    fn read(&mut self, stretches: &[Stretch], unread: &[Range<usize>]) -> Result<Vec<Loss>> {
+        let length: u64 = stretches.iter().map(Stretch::length).sum();
+        if self.data.is_empty() {
+            // Memory that nobody touches is not there: what is never read costs nothing.
+            self.data = vec![0; in_memory(length)];
+        }
+        self.data.resize(in_memory(length), 0);
         self.kept.clear();
         let mut losses = Vec::new();
         let mut at = 0;
         for stretch in stretches {
             let end = at + in_memory(stretch.length());
-            if moves.is_empty() {
+            if unread.is_empty() {
                 self.read_extents(at, stretch.part, &stretch.extents, &mut losses)?;
             } else {
-                for part in moves::outside(at..end, moves) {
-                    let skipped = (part.start - at) as u64;
-                    let extents = stretch.clipped(skipped, part.len() as u64);
-                    self.read_extents(part.start, stretch.part, &extents, &mut losses)?;
-                }
+                let (at, extents) = stretch.outside(at, unread);
+                self.read_extents(at, stretch.part, &extents, &mut losses)?;
             }
             at = end;
         }
-        self.data.truncate(at);
         Ok(losses)
     }
 
-    /// Reads extents of one of the source's disks into `data` from `at`.
+    /// Reads extents of one of the source's disks, in order, into `data`, the first to `at`.
     fn read_extents(
         &mut self,
         at: usize,
@@ -299,22 +340,23 @@ impl<'r, 'a> Worker<'r, 'a> {
         range: GuestRange,
         stretches: &[Stretch],
         losses: &[Loss],
-        moves: &[Move],
+        moved: &[Range<usize>],
+        blank: &[Range<usize>],
     ) -> Result<Vec<Piece>> {
-        let Plan { cluster, sparse, .. } = self.run.plan;
+        let plan = self.run.plan;
         let from_base = match self.run.base {
             Some(base) => Some(self.same_as_base(range, stretches, losses, base)?),
             None => None,
         };
         let mut pieces: Vec<Piece> = Vec::new();
-        // Raw has no clusters of its own: what is worth leaving out is the unit.
-        let unit = if self.run.plan.is_raw { sparse.max(cluster) } else { cluster };
+        let unit = plan.unit();
         for (number, bytes) in self.data.chunks(unit).enumerate() {
             let part = number * unit..number * unit + bytes.len();
-            let is_moved = || moves.iter().any(|moved| moved.clipped(&part).is_some());
+            let reads_zero =
+                || spans::covers(blank, &part) || (!spans::meets(moved, &part) && is_zero(bytes));
             let fate = if from_base.as_ref().is_some_and(|same| same[number]) {
                 Fate::Absent
-            } else if sparse > 0 && !is_moved() && is_zero(bytes) {
+            } else if plan.sparse > 0 && reads_zero() {
                 Fate::Zero
             } else {
                 Fate::Plain
@@ -422,7 +464,7 @@ impl<'r, 'a> Worker<'r, 'a> {
         Ok(())
     }
 
-    fn write(&mut self, writes: Vec<Write>, moves: &[Move]) -> Result<()> {
+    fn write(&mut self, writes: Vec<Write>, moves: &[Move], moved: &[Range<usize>]) -> Result<()> {
         let mut writes = writes.into_iter().peekable();
         while let Some(mut write) = writes.next() {
             while let Some(next) = writes.next_if(|next| write.continues(next)) {
@@ -433,7 +475,7 @@ impl<'r, 'a> Worker<'r, 'a> {
                 continue;
             }
             let place = |part: &Range<usize>| write.at + (part.start - write.from.start) as u64;
-            for part in moves::outside(write.from.clone(), moves) {
+            for part in spans::outside(write.from.clone(), moved) {
                 let at = place(&part);
                 self.write_data(part, at)?;
             }

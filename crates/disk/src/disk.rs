@@ -86,15 +86,15 @@ impl Disk {
         Extents { disk: self, first, rest: range.clipped(self.range()), cursors, held: None }
     }
 
-    /// Fills `out` with the bytes of `extents`, which follow one another without gaps and come
-    /// from this disk.
+    /// Fills `out` with the bytes of `extents`, which are of this disk and in order. What `out`
+    /// has between them stays as it is.
     ///
     /// Lost bytes are zeros in `out` and are told to `found`, also those that are found to be lost
     /// only now: a payload that does not unpack and, where `host_errors` says so, bytes that the
     /// host cannot read. Packed clusters are told of too, in no order.
     ///
     /// # Panics
-    /// Where `out` is not as long as the extents are.
+    /// Where `out` does not begin with the first extent and end with the last.
     pub fn read(
         &self,
         extents: &[Extent],
@@ -103,8 +103,8 @@ impl Disk {
         out: &mut [u8],
         found: &mut dyn FnMut(Found),
     ) -> Result<()> {
-        let Some(first) = extents.first() else { return Ok(()) };
-        let length: u64 = extents.iter().map(|extent| extent.range.length).sum();
+        let (Some(first), Some(last)) = (extents.first(), extents.last()) else { return Ok(()) };
+        let length = last.range.end() - first.range.start;
         assert_eq!(length, out.len() as u64, "the buffer is as long as the extents");
         Reading { disk: self, start: first.range.start, host_errors, out, found }
             .run(extents, scratch)
@@ -113,7 +113,7 @@ impl Disk {
     /// As [`Disk::read`], where nothing may be lost: the first that is becomes an error.
     ///
     /// # Panics
-    /// Where `out` is not as long as the extents are.
+    /// As [`Disk::read`].
     pub fn read_whole(
         &self,
         extents: &[Extent],
