@@ -1,11 +1,12 @@
 //! Comparing two disks byte by byte, where either of them stores anything.
 
 use std::num::NonZeroUsize;
+use std::ops::Range;
 use std::sync::atomic::Ordering;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use calve_disk::units::{GuestOffset, GuestRange, SECTOR, in_memory};
-use calve_disk::{Disk, Error as DiskError, Extent, Payload, Scratch};
+use calve_disk::{Disk, Encoding, Error as DiskError, Extent, Layer, Payload, Scratch};
 
 use crate::batches::BATCH;
 use crate::error::Error;
@@ -55,7 +56,8 @@ pub enum CompareError {
     Stopped,
 }
 
-/// Compares two disks. Bytes that are lost make it fail where they are reached.
+/// Compares two disks. Bytes that are lost make it fail where they are reached. What both have
+/// from the same place of the same file is not read.
 pub fn compare(
     first: Disk,
     second: Disk,
@@ -72,6 +74,7 @@ pub fn compare(
         reached: 0,
         total,
         strict: options.strict,
+        same_file: same_files(sources.each_ref().map(|source| source.disk(0))),
     };
     let run = Run {
         disks: sources.each_ref().map(|source| source.disk(0)),
@@ -80,10 +83,15 @@ pub fn compare(
         control,
         total,
     };
+    // Files that hold little keep one thread busy.
+    let held = sources.iter().flat_map(|source| source.disk(0).layers());
+    let held: u64 = held.map(|layer| layer.image.facts().file_size).sum();
+    let useful = usize::try_from(held / BATCH).unwrap_or(usize::MAX).max(1);
     std::thread::scope(|scope| {
-        for _ in 0..options.threads.get() {
+        for _ in 1..options.threads.get().min(useful) {
             scope.spawn(|| run.work());
         }
+        run.work();
     });
     match run.ended.into_inner().unwrap_or_else(PoisonError::into_inner) {
         Some(End { how, .. }) => how,
@@ -157,9 +165,19 @@ impl<'a> Run<'a> {
     }
 }
 
+/// For each layer of the one disk, for each of the other, whether they are the same file.
+fn same_files(disks: [&Disk; 2]) -> Vec<Vec<bool>> {
+    let [first, second] = disks.map(Disk::layers);
+    let is_same = |a: &Layer, b: &Layer| a.identity().is_some() && a.identity() == b.identity();
+    first.iter().map(|a| second.iter().map(|b| is_same(a, b)).collect()).collect()
+}
+
 /// The same range of both disks.
 struct Pair {
     range: GuestRange,
+    /// The parts of it that have to be read, as bytes from its start.
+    parts: Vec<Range<usize>>,
+    /// What each disk has of those parts.
     extents: [Vec<Extent>; 2],
 }
 
@@ -169,13 +187,15 @@ struct Pairs<'a> {
     reached: u64,
     total: u64,
     strict: bool,
+    same_file: Vec<Vec<bool>>,
 }
 
 impl Pairs<'_> {
-    /// The next range of which at least one disk stores something; what both read as zeros
-    /// without storing anything is passed over.
+    /// The next range that may differ; what both read as zeros without storing anything, and what
+    /// both have from the same place, is passed over.
     fn pull(&mut self) -> Result<Option<Pair>, End> {
         let mut extents = [Vec::new(), Vec::new()];
+        let mut parts: Vec<Range<usize>> = Vec::new();
         let mut start = self.reached;
         while self.reached < self.total && self.reached - start < BATCH {
             let pair = self.peek()?;
@@ -188,26 +208,39 @@ impl Pairs<'_> {
                 });
             }
             let is_void = first.payload.is_zero() && second.payload.is_zero();
-            let is_empty = extents[0].is_empty();
-            let room = BATCH - (self.reached - start);
+            let is_known = is_void || self.is_shared(&first, &second);
+            let begin = self.reached - start;
             let mut length = first.range.length.min(second.range.length);
-            if !(is_void && is_empty) {
-                length = length.min(room);
+            if !is_known {
+                length = length.min(BATCH - begin);
                 for (list, extent) in extents.iter_mut().zip(pair) {
                     list.push(extent.clipped(GuestRange::new(extent.range.start, length)));
+                }
+                let part = in_memory(begin)..in_memory(begin + length);
+                match parts.last_mut() {
+                    Some(last) if last.end == part.start => last.end = part.end,
+                    _ => parts.push(part),
                 }
             }
             self.sides.iter_mut().for_each(|side| side.take(length));
             self.reached += length;
-            if is_void && is_empty {
+            if parts.is_empty() {
                 start = self.reached;
             }
         }
-        if extents[0].is_empty() {
-            return Ok(None);
-        }
-        let range = GuestRange::at(start, self.reached - start);
-        Ok(Some(Pair { range, extents }))
+        let Some(last) = parts.last() else { return Ok(None) };
+        let range = GuestRange::at(start, last.end as u64);
+        Ok(Some(Pair { range, parts, extents }))
+    }
+
+    /// Whether both have the same plain bytes of the same file. What is packed may be broken,
+    /// which unpacking it tells.
+    fn is_shared(&self, first: &Extent, second: &Extent) -> bool {
+        let (Payload::Stored(a), Payload::Stored(b)) = (first.payload, second.payload) else {
+            return false;
+        };
+        let is_plain = [a, b].iter().all(|stored| stored.encoding == Encoding::Plain);
+        is_plain && a.at == b.at && self.same_file[a.layer][b.layer]
     }
 
     fn peek(&mut self) -> Result<[Extent; 2], End> {
@@ -236,19 +269,27 @@ struct Worker {
 
 impl Worker {
     fn compare(&mut self, disks: [&Disk; 2], pair: &Pair) -> Option<End> {
-        let at = pair.range.start.get();
+        let start = pair.range.start.get();
+        let whole = pair.parts.first()?.start..pair.parts.last()?.end;
         for ((disk, extents), data) in disks.iter().zip(&pair.extents).zip(&mut self.data) {
-            data.resize(in_memory(pair.range.length), 0);
+            if data.len() < whole.end {
+                // Memory that nobody touches is not there.
+                *data = vec![0; whole.end];
+            }
+            let data = &mut data[whole.clone()];
             if let Err(error) = disk.read_whole(extents, &mut self.scratch, data) {
-                return Some(End { at, how: Err(CompareError::Read(error)) });
+                return Some(End { at: start, how: Err(CompareError::Read(error)) });
             }
         }
-        let [first, second] = &self.data;
-        if first == second {
-            return None;
+        for part in &pair.parts {
+            let [first, second] = self.data.each_ref().map(|data| &data[part.clone()]);
+            if first != second {
+                let same = first.iter().zip(second).take_while(|(a, b)| a == b).count();
+                let at = (start + (part.start + same) as u64) / SECTOR * SECTOR;
+                let how = Ok(Comparison::BytesDiffer { at: GuestOffset::new(at) });
+                return Some(End { at, how });
+            }
         }
-        let same = first.iter().zip(second).take_while(|(a, b)| a == b).count() as u64;
-        let at = (at + same) / SECTOR * SECTOR;
-        Some(End { at, how: Ok(Comparison::BytesDiffer { at: GuestOffset::new(at) }) })
+        None
     }
 }
