@@ -3,9 +3,10 @@
 use std::ops::Range;
 
 use calve_disk::units::{GuestOffset, GuestRange, in_memory};
-use calve_disk::{Extent, Payload};
+use calve_disk::{Extent, Lost, Payload};
 
 use crate::error::Result;
+use crate::options::Salvage;
 use crate::source::{Source, Walk};
 use crate::spans;
 
@@ -38,6 +39,8 @@ pub(crate) enum Void {
     Hole,
     /// A layer of the source says zeros; `layer` is which.
     Zeros { layer: usize },
+    /// What one of the source's disks has here is lost, and zeros take its place.
+    Lost { part: usize, lost: Lost },
 }
 
 /// Consecutive extents of one of the source's disks.
@@ -80,18 +83,21 @@ pub(crate) struct Batches<'a> {
     next: GuestOffset,
     turn: u64,
     longest_void: u64,
+    source: &'a Source,
+    salvage: Salvage,
 }
 
 impl<'a> Batches<'a> {
     /// The batches of a source. `longest_void` bounds the batches that have nothing to read.
-    pub(crate) fn of(source: &'a Source, longest_void: u64) -> Self {
-        Self { walk: source.walk(), next: GuestOffset::default(), turn: 0, longest_void }
+    pub(crate) fn of(source: &'a Source, longest_void: u64, salvage: Salvage) -> Self {
+        let (walk, next) = (source.walk(), GuestOffset::default());
+        Self { walk, next, turn: 0, longest_void, source, salvage }
     }
 
     /// The next batch; `None` at the end.
     pub(crate) fn pull(&mut self) -> Result<Option<Batch>> {
-        let Some((_, first)) = self.walk.peek()? else { return Ok(None) };
-        let content = match void_of(&first) {
+        let Some((part, first)) = self.walk.peek()? else { return Ok(None) };
+        let content = match self.void_of(part, &first) {
             Some(void) if first.range.length >= BATCH => self.void(void, first.range.length),
             _ => self.stretches()?,
         };
@@ -100,6 +106,23 @@ impl<'a> Batches<'a> {
         self.turn += 1;
         self.next = self.next + length;
         Ok(Some(batch))
+    }
+
+    fn void_of(&self, part: usize, extent: &Extent) -> Option<Void> {
+        match extent.payload {
+            Payload::Hole { .. } => Some(Void::Hole),
+            Payload::Zero { layer, .. } => Some(Void::Zeros { layer }),
+            Payload::Lost(lost) => {
+                let has_base = lost.layer + 1 < self.source.disk(part).layers().len();
+                let takes_zeros = match self.salvage {
+                    Salvage::Refuse => false,
+                    Salvage::FromBase => !has_base,
+                    Salvage::Zeros => true,
+                };
+                takes_zeros.then_some(Void::Lost { part, lost })
+            }
+            Payload::Stored(_) | Payload::Backing => None,
+        }
     }
 
     /// As many whole batches of nothing as come next.
@@ -125,13 +148,5 @@ impl<'a> Batches<'a> {
             }
         }
         Ok((BATCH - room, Content::Stretches(stretches)))
-    }
-}
-
-fn void_of(extent: &Extent) -> Option<Void> {
-    match extent.payload {
-        Payload::Hole { .. } => Some(Void::Hole),
-        Payload::Zero { layer, .. } => Some(Void::Zeros { layer }),
-        _ => None,
     }
 }

@@ -72,7 +72,7 @@ pub fn convert(
         control,
         pace: Pace::new(options.rate_limit),
         mover,
-        batches: Mutex::new(Batches::of(&source, longest_void)),
+        batches: Mutex::new(Batches::of(&source, longest_void, options.salvage)),
         placed: Turnstile::new(in_turn),
         done: AtomicU64::new(0),
         cloned: AtomicU64::new(0),

@@ -191,7 +191,7 @@ mod tests {
             control: &Control { stop: &stop, progress: &|_| {} },
             pace: Pace::new(None),
             mover,
-            batches: Mutex::new(Batches::of(&source, 1 << 62)),
+            batches: Mutex::new(Batches::of(&source, 1 << 62, Salvage::Refuse)),
             placed: Turnstile::new(InTurn {
                 target: Box::new(RawTarget::new(source.size())),
                 losses: Losses::default(),

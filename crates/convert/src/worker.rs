@@ -66,9 +66,10 @@ impl<'r, 'a> Worker<'r, 'a> {
             return self.void_over_base(turn, range, void, base, layer);
         }
         let leaves = self.void_leaves(range);
+        let losses = self.void_losses(range, void);
         let stores_zeros = sparse == 0;
         let placed = self.run.placed.enter(turn, |state| {
-            state.note(Vec::new(), leaves);
+            state.note(losses, leaves);
             let mut places = Vec::new();
             if stores_zeros {
                 state.target.place(range, Form::Plain, &mut places)?;
@@ -112,15 +113,16 @@ impl<'r, 'a> Worker<'r, 'a> {
         let is_left = match (void, layer) {
             (Void::Hole, Some(_)) => true,
             (Void::Zeros { layer: zeros }, Some(base_layer)) => zeros >= base_layer,
-            (_, None) => false,
+            (Void::Lost { .. }, _) | (_, None) => false,
         };
         let is_left = is_left || {
             let mut extents = base.extents(range);
             extents.try_fold(true, |all, extent| extent.map(|e| all && e.payload.is_zero()))?
         };
         let leaves = self.void_leaves(range);
+        let losses = self.void_losses(range, void);
         let placed = self.run.placed.enter(turn, |state| {
-            state.note(Vec::new(), leaves);
+            state.note(losses, leaves);
             if !is_left {
                 state.target.zero(range)?;
             }
@@ -129,6 +131,11 @@ impl<'r, 'a> Worker<'r, 'a> {
         let Some(tables) = placed else { return Ok(None) };
         self.run.write_tables(tables?)?;
         Ok(Some(0))
+    }
+
+    fn void_losses(&self, range: GuestRange, void: Void) -> Vec<Loss> {
+        let Void::Lost { part, lost } = void else { return Vec::new() };
+        vec![Loss { source: part, range, lost, filled: Filled::Zeros }]
     }
 
     fn void_leaves(&mut self, range: GuestRange) -> Vec<Leaf> {
