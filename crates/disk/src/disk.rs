@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::extent::{Extent, ExtentList, Lost, Payload};
 use crate::finding::Finding;
 use crate::image::Image;
+use crate::limits;
 use crate::open::{FormatOrigin, Stamp};
 use crate::units::{GuestOffset, GuestRange};
 use reading::Reading;
@@ -46,6 +47,10 @@ impl Disk {
     /// Where there is no layer.
     pub fn of_layers(layers: Vec<Layer>) -> Self {
         assert!(!layers.is_empty(), "a disk has at least one layer");
+        let share = limits::TABLE_CACHE / layers.len();
+        for layer in &layers {
+            layer.image.limit_tables(share.max(limits::LEAST_TABLE_CACHE));
+        }
         Self { layers }
     }
 

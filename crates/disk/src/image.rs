@@ -32,6 +32,9 @@ pub trait Image: Send + Sync {
     /// what the file got wrong is an extent that is [`crate::Payload::Lost`].
     fn map(&self, within: GuestRange, found: &mut ExtentList) -> Result<()>;
 
+    /// Keeps no more than so many bytes of tables in memory, where it keeps any.
+    fn limit_tables(&self, _bytes: usize) {}
+
     /// What decrypts its [`crate::Encoding::Encrypted`] bytes, if a key was given.
     fn cipher(&self) -> Option<&SectorCipher> {
         None

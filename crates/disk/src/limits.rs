@@ -16,5 +16,9 @@ pub const MERGED_READ: u64 = 1 << 20;
 /// less than another request.
 pub const MERGE_GAP: u64 = 16 << 10;
 
-/// Bytes of table pages that one open image keeps.
+/// Bytes of table pages that the images of one disk keep together.
 pub const TABLE_CACHE: usize = 4 << 20;
+
+/// Bytes of table pages that each image of a long chain keeps all the same: the largest page of
+/// an L1 table and the largest L2 table of version 1.
+pub const LEAST_TABLE_CACHE: usize = 96 << 10;

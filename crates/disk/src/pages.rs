@@ -19,8 +19,9 @@ pub(crate) struct Pages {
     cache: Mutex<Cache>,
 }
 
-#[derive(Default)]
 struct Cache {
+    /// The most bytes to keep.
+    limit: usize,
     pages: HashMap<u64, (Arc<[u64]>, u64)>,
     bytes: usize,
     clock: u64,
@@ -28,7 +29,13 @@ struct Cache {
 
 impl Pages {
     pub(crate) fn new(storage: Box<dyn Storage>, file_size: u64) -> Self {
-        Self { storage, file_size, cache: Mutex::default() }
+        let cache = Cache { limit: limits::TABLE_CACHE, pages: HashMap::new(), bytes: 0, clock: 0 };
+        Self { storage, file_size, cache: Mutex::new(cache) }
+    }
+
+    /// Keeps no more than so many bytes from now on.
+    pub(crate) fn limit(&self, bytes: usize) {
+        self.lock().limit = bytes;
     }
 
     /// `count` words from host offset `at`, as far as the file has them. `doing` says what they
@@ -77,12 +84,71 @@ impl Cache {
         if let Some((old, _)) = self.pages.insert(at, (Arc::clone(page), self.clock)) {
             self.bytes -= size_of_val(&*old);
         }
-        while self.bytes > limits::TABLE_CACHE {
-            let oldest = self.pages.iter().min_by_key(|(_, (_, used))| *used).map(|(at, _)| *at);
-            let Some(oldest) = oldest else { break };
-            if let Some((page, _)) = self.pages.remove(&oldest) {
-                self.bytes -= size_of_val(&*page);
-            }
+        while self.bytes > self.limit && self.pages.len() > 1 {
+            self.forget();
         }
+    }
+
+    /// Forgets the half that was not asked for the longest: many at once, so that looking for
+    /// them costs little for each.
+    fn forget(&mut self) {
+        let mut clocks: Vec<u64> = self.pages.values().map(|(_, used)| *used).collect();
+        let middle = clocks.len() / 2;
+        let (_, oldest_kept, _) = clocks.select_nth_unstable(middle);
+        let oldest_kept = *oldest_kept;
+        self.pages.retain(|_, (_, used)| *used >= oldest_kept);
+        self.bytes = self.pages.values().map(|(page, _)| size_of_val(&**page)).sum();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::path::Path;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    /// Sevens, and how often they were read.
+    #[derive(Default)]
+    struct Sevens(Arc<AtomicUsize>);
+
+    impl Storage for Sevens {
+        fn path(&self) -> &Path {
+            Path::new("sevens")
+        }
+
+        fn size(&self) -> io::Result<u64> {
+            Ok(64 << 10)
+        }
+
+        fn read_at(&self, out: &mut [u8], _at: HostOffset) -> io::Result<()> {
+            out.fill(7);
+            self.0.fetch_add(1, Ordering::Relaxed);
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_was_asked_for_last_is_kept_within_the_limit() {
+        let reads = Arc::new(AtomicUsize::new(0));
+        let pages = Pages::new(Box::new(Sevens(Arc::clone(&reads))), 64 << 10);
+        pages.limit(16 << 10);
+        let get = |number: u64| {
+            let page = pages.get(number * 1024, 128, "testing", u64::from_be_bytes).unwrap();
+            assert_eq!((page.len(), page[0]), (128, 0x0707_0707_0707_0707));
+            reads.load(Ordering::Relaxed)
+        };
+        for number in 0..64 {
+            get(number);
+            assert!(pages.lock().bytes <= 16 << 10);
+        }
+        assert_eq!(get(63), 64, "read again though it was kept");
+        assert_eq!(get(0), 65, "kept longer than the limit allows");
+        // A page that alone is over the limit is handed out all the same.
+        pages.limit(100);
+        assert_eq!(get(5), 66);
+        assert_eq!(pages.lock().bytes, 1024);
     }
 }

@@ -3,6 +3,7 @@
 #![deny(clippy::arithmetic_side_effects, clippy::indexing_slicing)]
 
 use std::mem::size_of;
+use std::ops::Range;
 
 use zerocopy::big_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, KnownLayout};
@@ -179,9 +180,9 @@ impl Header {
     }
 
     /// The host range of the L1 table: its start and the first byte behind it.
-    pub(super) fn l1_range(&self) -> (u64, u64) {
+    pub(super) fn l1_range(&self) -> Range<u64> {
         // At most 2^28 entries of 8 bytes; the place may be anything.
-        (self.l1_at, self.l1_at.saturating_add(self.l1_entries.saturating_mul(8)))
+        self.l1_at..self.l1_at.saturating_add(self.l1_entries.saturating_mul(8))
     }
 }
 
@@ -233,7 +234,7 @@ mod tests {
         bytes[24..32].copy_from_slice(&(2 * (1u64 << 21) + 1).to_be_bytes());
         let header = validated(&bytes).unwrap();
         assert_eq!((header.l1_entries, header.l2_entries()), (3, 512));
-        assert_eq!(header.l1_range(), (48, 72));
+        assert_eq!(header.l1_range(), 48..72);
         assert_eq!(header.findings[0].rule, Rule::SizeNotSectors);
     }
 

@@ -165,9 +165,9 @@ impl Qcow1Image {
         if !entry::is_offset(at) {
             return Some(Rule::L1Entry);
         }
-        let (l1_start, l1_end) = self.header.l1_range();
+        let l1 = self.header.l1_range();
         let end = at + self.header.l2_entries() * 8;
-        let overlaps_head = at < HEADER_SIZE || (at < l1_end && l1_start < end);
+        let overlaps_head = at < HEADER_SIZE || (at < l1.end && l1.start < end);
         overlaps_head.then_some(Rule::L2Place)
     }
 
@@ -216,6 +216,10 @@ impl Image for Qcow1Image {
 
     fn cipher(&self) -> Option<&SectorCipher> {
         self.cipher.as_ref()
+    }
+
+    fn limit_tables(&self, bytes: usize) {
+        self.tables.pages.limit(bytes);
     }
 
     fn survey(&self, report: &mut dyn FnMut(Finding)) -> Result<Survey> {

@@ -27,8 +27,7 @@ pub(super) fn of(header: &Header, dialect: Dialect, lowest_l2: Option<u64>) -> &
 /// before the first table.
 fn skips_a_page(header: &Header, lowest_l2: Option<u64>) -> bool {
     let cluster = header.cluster_size;
-    let (_, l1_end) = header.l1_range();
-    let of_qemu = cluster.ceil(l1_end);
+    let of_qemu = cluster.ceil(header.l1_range().end);
     let of_virtualbox = cluster.ceil(HEADER_SIZE + cluster.ceil(header.l1_entries * 8));
     lowest_l2.is_some_and(|lowest| lowest != of_qemu && lowest == of_virtualbox)
 }

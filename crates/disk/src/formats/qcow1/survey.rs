@@ -76,8 +76,8 @@ impl Walk<'_> {
             return Ok(());
         }
         self.keep(0, HEADER_SIZE, 0, true);
-        let (l1_start, l1_end) = header.l1_range();
-        self.keep(l1_start, l1_end, 0, true);
+        let l1 = header.l1_range();
+        self.keep(l1.start, l1.end, 0, true);
         let coverage = header.l1_coverage_bits();
         let mut index = 0;
         while index < header.l1_entries {

@@ -97,6 +97,10 @@ impl Image for Qcow2Image {
         map::Walk::new(self, within, found).run()
     }
 
+    fn limit_tables(&self, bytes: usize) {
+        self.pages.limit(bytes);
+    }
+
     fn survey(&self, report: &mut dyn FnMut(Finding)) -> Result<Survey> {
         survey::run(self, report)
     }

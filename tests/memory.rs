@@ -1,0 +1,108 @@
+//! Memory is bounded by calve's choice: whole runs in an address space of 64 MiB, whatever the
+//! image is like and whatever it claims. In the address space are also the program itself, its
+//! libraries and the stacks.
+
+mod common;
+
+use std::process::Command;
+
+use calve_testkit::corpus::{self, Kind};
+use calve_testkit::{Builder, Random, qemu};
+use common::Bench;
+
+/// Runs calve with so many KiB of address space. It ends with an abort where that is too little.
+fn within(bench: &Bench, kibibytes: u64, arguments: &[&str]) {
+    let output = Command::new("sh")
+        .current_dir(bench.path())
+        .args(["-c", &format!("ulimit -v {kibibytes} && exec \"$0\" \"$@\"")])
+        .arg(env!("CARGO_BIN_EXE_calve"))
+        .args(arguments)
+        .output()
+        .expect("a shell");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{arguments:?}: {said}");
+}
+
+const LIMIT: u64 = 64 << 10;
+
+fn converts(bench: &Bench, arguments: &[&str]) {
+    let arguments = [&["convert", "-q", "--force", "-m", "2"], arguments].concat();
+    within(bench, LIMIT, &arguments);
+}
+
+#[test]
+fn large_images_of_every_kind() {
+    let bench = Bench::new();
+    let size = 20 << 20;
+    for (name, kind) in [("plain", Kind::Plain), ("packed", Kind::Packed), ("over", Kind::Overlay)]
+    {
+        corpus::write(&bench.file(name), kind, size, 5).expect("a file");
+    }
+    corpus::write_base(&bench.file("base.raw"), size, 6).expect("a file");
+    for source in ["plain", "packed", "over"] {
+        for target in [
+            &["-O", "raw"][..],
+            &["-O", "qcow2", "--verify"],
+            &["-O", "qcow2", "-o", "cluster_size=512"],
+            &["-O", "qcow2", "-o", "cluster_size=2M"],
+            &["-O", "qcow2", "-c", "--verify"],
+            &["-O", "qcow2", "-c", "-o", "cluster_size=4k"],
+            &["-O", "qcow2", "-c", "-o", "cluster_size=2M"],
+        ] {
+            converts(&bench, &[target, &[source, "new"]].concat());
+        }
+        within(&bench, LIMIT, &["info", "--deep", source]);
+        within(&bench, LIMIT, &["compare", source, "new"]);
+    }
+}
+
+#[test]
+fn headers_that_claim_everything() {
+    let bench = Bench::new();
+    bench.write("claim", &corpus::claim((512 << 40) - (2 << 20)));
+    bench.write("empty", &corpus::empty(1 << 40));
+    within(&bench, LIMIT, &["info", "--deep", "claim"]);
+    within(&bench, LIMIT, &["map", "claim"]);
+    // All of its tables are missing.
+    let salvage = ["--salvage", "-O", "qcow2", "claim", "new"];
+    let said = bench.run(&[&["convert", "-q", "--force", "-m", "2"], &salvage[..]].concat());
+    assert_eq!(said.code, Some(4), "{}", said.err);
+    converts(&bench, &["-O", "qcow2", "empty", "new"]);
+    converts(&bench, &["-O", "qcow2", "-o", "cluster_size=4k", "empty", "new"]);
+}
+
+#[test]
+fn a_table_for_every_place_that_there_is() {
+    let bench = Bench::new();
+    // 2^17 tables of 64 entries, one behind the other, and nearly all of them empty.
+    let mut builder = Builder::new(9, 6, 1 << 32);
+    for table in 0..1 << 17 {
+        builder.table_of(table << 6);
+    }
+    builder.plain(77, &[7; 512]);
+    bench.write("tables", &builder.build());
+    converts(&bench, &["-O", "qcow2", "tables", "new"]);
+    within(&bench, LIMIT, &["info", "--deep", "tables"]);
+}
+
+#[test]
+fn a_long_chain_of_scattered_overlays() {
+    let bench = Bench::new();
+    let mut random = Random::new(9);
+    let size: u64 = 8 << 20;
+    let mut below = "0".to_owned();
+    bench.write(&below, &random.content(size));
+    for number in 1..60 {
+        let mut builder = Builder::new(9, 12, size).backing(below.as_bytes());
+        for _ in 0..2000 {
+            builder.plain(random.below(size / 512), &[number; 512]);
+        }
+        below = number.to_string();
+        bench.write(&below, &builder.build());
+    }
+    converts(&bench, &["-O", "raw", "--verify", &below, "new"]);
+    if qemu::has("qemu-img") {
+        let expected = qemu::content(bench.path(), &["-f", "qcow"], &below);
+        assert!(bench.read("new") == expected, "QEMU reads something else");
+    }
+}
