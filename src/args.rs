@@ -184,10 +184,11 @@ pub(crate) struct ConvertArgs {
     /// Accepted for qemu-img's sake: the result is the same in any order
     #[arg(short = 'W', long)]
     pub(crate) oob_writes: bool,
-    /// How to write: writeback, none, writethrough, directsync or unsafe (never synced)
+    /// How to write: writeback, none (past the page cache, which is often quicker to be on the
+    /// medium), writethrough, directsync or unsafe (never synced)
     #[arg(short = 't', long, value_name = "MODE", default_value = "writeback")]
     pub(crate) target_cache: String,
-    /// How to read; accepted for qemu-img's sake
+    /// How to read: writeback, or none, which gives the page cache of what was read back at once
     #[arg(short = 'T', long, value_name = "MODE", default_value = "writeback")]
     pub(crate) source_cache: String,
     /// Who moves plain bytes: auto shares blocks with the source where the file systems can
@@ -264,7 +265,7 @@ pub(crate) struct CompareArgs {
     /// Sizes and what is stored at all must be the same too
     #[arg(short, long)]
     pub(crate) strict: bool,
-    /// How to read; accepted for qemu-img's sake
+    /// How to read: writeback, or none, which gives the page cache of what was read back at once
     #[arg(short = 'T', long, value_name = "MODE", default_value = "writeback")]
     pub(crate) source_cache: String,
     /// The shape of the result

@@ -3,11 +3,13 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
+use calve_convert::Cache;
 use calve_disk::codec::aes::Passphrase;
 use calve_disk::open::{FormatOrigin, escaped};
 use calve_disk::{Disk, Error as DiskError, Format, Judgement, OpenOptions, Specific};
 
 use crate::args::OpenArgs;
+use crate::command::target;
 use crate::exit::{self, Code, Failure};
 use crate::secrets::{self, Keys};
 use crate::{list, print};
@@ -38,6 +40,7 @@ impl Request {
             passphrases: Vec::new(),
             data_file: args.data_file.clone(),
             force_share: args.force_share,
+            drop_cache: false,
         };
         let mut request = Self { path: PathBuf::from(file), options };
         if args.image_opts {
@@ -103,6 +106,13 @@ impl Request {
             _ => return unknown(format!("'{key}={value}' is not supported")),
         }
         Ok(())
+    }
+
+    /// Reads as the cache mode `mode` has it: past the page cache, or through it.
+    pub(crate) fn reading(mut self, mode: &str) -> Result<Self, Failure> {
+        let cache = target::cache(mode)?;
+        self.options.drop_cache = matches!(cache, Cache::None | Cache::Directsync);
+        Ok(self)
     }
 
     /// Opens without keys: for what needs no guest byte.
@@ -197,15 +207,6 @@ pub(crate) fn announce(program: &str, disk: &Disk) {
             let count = qcow2.snapshots;
             print::note(program, &format!("{name}: has {count} snapshots, which are not copied"));
         }
-    }
-}
-
-/// Checks a cache mode that has no effect on reading.
-pub(crate) fn check_cache(mode: &str) -> Result<(), Failure> {
-    match mode {
-        "none" | "writeback" | "writethrough" | "directsync" | "unsafe" => Ok(()),
-        _ => Err(Failure::usage(format!("'{mode}' is no cache mode"))
-            .next("writeback, none, writethrough, directsync and unsafe are")),
     }
 }
 

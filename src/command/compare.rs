@@ -13,7 +13,6 @@ use crate::source::{self, Request};
 use crate::{print, signals};
 
 pub(crate) fn run(args: &CompareArgs, program: &str) -> Result<Code, Failure> {
-    source::check_cache(&args.source_cache)?;
     let (first, second) = open(args).map_err(|failure| match failure.code {
         Code::Usage => failure,
         _ => failure.with_code(Code::NotOpened),
@@ -37,7 +36,8 @@ pub(crate) fn run(args: &CompareArgs, program: &str) -> Result<Code, Failure> {
 fn open(args: &CompareArgs) -> Result<(Disk, Disk), Failure> {
     let mut keys = Keys::new(&args.keys)?;
     let mut open = |file, format: &Option<String>| {
-        Request::new(file, format.as_deref(), true, &args.open)?.open_with_keys(&mut keys)
+        let request = Request::new(file, format.as_deref(), true, &args.open)?;
+        request.reading(&args.source_cache)?.open_with_keys(&mut keys)
     };
     let first = open(&args.first, &args.first_format)?;
     let second = open(&args.second, &args.second_format)?;

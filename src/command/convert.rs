@@ -60,7 +60,6 @@ pub(crate) fn run(args: &ConvertArgs, program: &str) -> Result<Code, Failure> {
 }
 
 fn check(args: &ConvertArgs, format: Format) -> Result<(), Failure> {
-    source::check_cache(&args.source_cache)?;
     if args.compress && format == Format::Raw {
         return Err(Failure::new(Code::Unsupported, "a raw image has no packed clusters")
             .next("write -O qcow2, or leave out -c"));
@@ -84,7 +83,7 @@ fn open(names: &[std::ffi::OsString], args: &ConvertArgs) -> Result<Vec<Disk>, F
     let mut disks = Vec::new();
     for name in names {
         let request = Request::new(name, args.format.as_deref(), true, &args.open)?;
-        disks.push(request.open_with_keys(&mut keys)?);
+        disks.push(request.reading(&args.source_cache)?.open_with_keys(&mut keys)?);
     }
     keys.finish()?;
     Ok(disks)

@@ -146,12 +146,13 @@ fn backing_of(
 
 /// How to write.
 pub(crate) fn cache(mode: &str) -> Result<Cache, Failure> {
-    crate::source::check_cache(mode)?;
-    Ok(match mode {
-        "none" => Cache::None,
-        "writethrough" => Cache::Writethrough,
-        "directsync" => Cache::Directsync,
-        "unsafe" => Cache::Unsafe,
-        _ => Cache::Writeback,
-    })
+    match mode {
+        "writeback" => Ok(Cache::Writeback),
+        "none" => Ok(Cache::None),
+        "writethrough" => Ok(Cache::Writethrough),
+        "directsync" => Ok(Cache::Directsync),
+        "unsafe" => Ok(Cache::Unsafe),
+        _ => Err(Failure::usage(format!("'{mode}' is no cache mode"))
+            .next("writeback, none, writethrough, directsync and unsafe are")),
+    }
 }

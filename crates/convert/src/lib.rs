@@ -3,6 +3,7 @@
 
 mod batches;
 mod blank;
+mod buffer;
 mod compare;
 mod convert;
 mod crew;

@@ -95,7 +95,7 @@ pub enum Cache {
     Writeback,
     /// Every write reaches the medium before the next begins.
     Writethrough,
-    /// Past the page cache where the file system allows it, synced at the end.
+    /// Whole blocks past the page cache where the file system allows it, synced at the end.
     None,
     /// Past the page cache, and every write reaches the medium before the next begins.
     Directsync,

@@ -5,6 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::hash::{BuildHasher, Hasher};
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -79,7 +80,7 @@ impl Output {
         lock_for_writing(&file, target)?;
         let path = target.to_owned();
         Ok(Self {
-            file: HostFile::new(file, path.clone()),
+            file: written_as(file, path.clone(), cache),
             path: path.clone(),
             temporary: None,
             target: path,
@@ -139,7 +140,7 @@ impl Output {
         lock_for_writing(&file, target)?;
         Ok(Self {
             // What goes wrong with it is told under the name that the caller knows.
-            file: HostFile::new(file, target.to_owned()),
+            file: written_as(file, target.to_owned(), cache),
             path,
             temporary: Some(temporary),
             target: target.to_owned(),
@@ -283,6 +284,20 @@ fn write_flags(cache: Cache) -> i32 {
     match cache {
         Cache::Writethrough | Cache::Directsync => i32::try_from(dsync).unwrap_or_default(),
         Cache::Writeback | Cache::None | Cache::Unsafe => 0,
+    }
+}
+
+/// The open file, past the page cache where `cache` asks for that and the file system can.
+fn written_as(file: File, path: PathBuf, cache: Cache) -> HostFile {
+    let is_direct = matches!(cache, Cache::None | Cache::Directsync);
+    let flags = write_flags(cache) | i32::try_from(OFlags::DIRECT.bits()).unwrap_or_default();
+    // Under this name it is the same file, whatever became of its own.
+    let same = format!("/proc/self/fd/{}", file.as_raw_fd());
+    let direct = is_direct.then(|| File::options().write(true).custom_flags(flags).open(same));
+    let file = HostFile::new(file, path);
+    match direct {
+        Some(Ok(direct)) => file.writing_direct(direct),
+        Some(Err(_)) | None => file,
     }
 }
 

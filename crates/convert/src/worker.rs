@@ -9,6 +9,7 @@ use calve_disk::{
 };
 
 use crate::batches::{Batch, Content, Stretch, Void};
+use crate::buffer::Buffer;
 use crate::digest::{self, LEAF, Leaf};
 use crate::error::Result;
 use crate::losses::Refusal;
@@ -24,7 +25,7 @@ pub(crate) struct Worker<'r, 'a> {
     run: &'r Run<'a>,
     scratch: Scratch,
     deflater: Deflater,
-    data: Vec<u8>,
+    data: Buffer,
     behind: Vec<u8>,
     kept: Kept,
     packed: Vec<u8>,
@@ -44,7 +45,7 @@ impl<'r, 'a> Worker<'r, 'a> {
             run,
             scratch: Scratch::default(),
             deflater: Deflater::new(),
-            data: Vec::new(),
+            data: Buffer::default(),
             behind: Vec::new(),
             kept: Kept::default(),
             packed: Vec::new(),
@@ -138,15 +139,14 @@ impl<'r, 'a> Worker<'r, 'a> {
         vec![Loss { source: part, range, lost, filled: Filled::Zeros }]
     }
 
-    fn void_leaves(&mut self, range: GuestRange) -> Vec<Leaf> {
+    fn void_leaves(&self, range: GuestRange) -> Vec<Leaf> {
         if !self.run.plan.digest {
             return Vec::new();
         }
-        self.data.clear();
-        self.data.resize(in_memory(LEAF), 0);
+        let zeros = vec![0; in_memory(LEAF)];
         let size = self.run.source.size();
         let starts = (range.start.get()..range.end().get()).step_by(in_memory(LEAF));
-        starts.map(|start| digest::leaf(&self.data, start, size)).collect()
+        starts.map(|start| digest::leaf(&zeros, start, size)).collect()
     }
 
     fn stretches(
@@ -222,11 +222,7 @@ impl<'r, 'a> Worker<'r, 'a> {
     /// the base's bytes.
     fn read(&mut self, stretches: &[Stretch], unread: &[Range<usize>]) -> Result<Vec<Loss>> {
         let length: u64 = stretches.iter().map(Stretch::length).sum();
-        if self.data.is_empty() {
-            // Memory that nobody touches is not there: what is never read costs nothing.
-            self.data = vec![0; in_memory(length)];
-        }
-        self.data.resize(in_memory(length), 0);
+        self.data.set_length(in_memory(length));
         self.kept.clear();
         let mut losses = Vec::new();
         let mut at = 0;

@@ -31,5 +31,5 @@ pub use formats::Format;
 pub use image::{BackingReference, Facts, Image, Specific, Survey};
 pub use judge::Judgement;
 pub use open::OpenOptions;
-pub use storage::{HostFile, HostMove, Region, Storage, StorageMut};
+pub use storage::{DIRECT_BLOCK, HostFile, HostMove, Region, Storage, StorageMut};
 pub use target::{Finish, Form, Placed, TableWrite, Target};

@@ -44,6 +44,8 @@ pub struct OpenOptions {
     pub data_file: Option<PathBuf>,
     /// Whether to open without locking, so that a file in use is read all the same.
     pub force_share: bool,
+    /// Whether to give the page cache of what was read back at once.
+    pub drop_cache: bool,
 }
 
 /// Who decided in which format an image is read.
@@ -152,7 +154,7 @@ impl Opening<'_> {
         }
         let stamp = Stamp::of(&file, &path)?;
         self.refuse_cycle(&stamp, &path)?;
-        let storage = Box::new(HostFile::new(file, path.clone()));
+        let storage = self.storage(file, path.clone());
         let (format, format_origin) = match format {
             Some(named) => named,
             None => (probe::format_of(&*storage)?, FormatOrigin::Probed),
@@ -190,7 +192,12 @@ impl Opening<'_> {
         if !self.options.force_share {
             lock::lock_for_reading(&file, path)?;
         }
-        Ok(Some(Box::new(HostFile::new(file, path.clone()))))
+        Ok(Some(self.storage(file, path.clone())))
+    }
+
+    fn storage(&self, file: File, path: PathBuf) -> Box<dyn Storage> {
+        let file = HostFile::new(file, path).reading_once();
+        Box::new(if self.options.drop_cache { file.dropping_cache() } else { file })
     }
 
     fn refuse_cycle(&mut self, stamp: &Stamp, path: &Path) -> Result<()> {

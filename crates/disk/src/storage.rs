@@ -8,9 +8,10 @@ use std::io;
 use std::num::NonZeroU64;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use reflink_copy::ReflinkBlockBuilder;
-use rustix::fs::{FallocateFlags, SeekFrom};
+use rustix::fs::{Advice, FallocateFlags, SeekFrom};
 use rustix::io::Errno;
 
 use crate::units::{HostOffset, in_memory};
@@ -95,18 +96,67 @@ pub enum HostMove {
 pub struct HostFile {
     file: File,
     path: PathBuf,
+    /// The same file, opened so that writes go past the page cache.
+    direct: Option<File>,
+    /// Where the page cache is given back: bytes read since that was last done.
+    kept: Option<AtomicU64>,
 }
+
+/// Bytes that are read before the page cache is given back. The host keeps files in pieces of
+/// many pages and drops only whole ones, so small ranges would stay.
+const DROPPED_AT_ONCE: u64 = 16 << 20;
+
+/// What direct writes are multiples of, in the file as well as in memory: as much as any common
+/// device and any page wants.
+pub const DIRECT_BLOCK: usize = 4096;
 
 impl HostFile {
     /// The open `file`, which errors will call `path`.
     pub fn new(file: File, path: PathBuf) -> Self {
-        Self { file, path }
+        Self { file, path, direct: None, kept: None }
+    }
+
+    /// Writes whole blocks past the page cache through `direct`, which is the same file opened
+    /// with `O_DIRECT`. Everything else still goes through the cache.
+    #[must_use]
+    pub fn writing_direct(mut self, direct: File) -> Self {
+        self.direct = Some(direct);
+        self
+    }
+
+    /// Tells the host that each byte is read about once: what others keep in the page cache then
+    /// does not have to make room for it.
+    #[must_use]
+    pub fn reading_once(self) -> Self {
+        // Only advice: whether it is taken shows in nothing.
+        let _ = rustix::fs::fadvise(&self.file, 0, None, Advice::NoReuse);
+        self
+    }
+
+    /// Gives back the page cache of what was read.
+    #[must_use]
+    pub fn dropping_cache(mut self) -> Self {
+        self.kept = Some(AtomicU64::new(0));
+        self
+    }
+
+    fn drop_cache(&self) {
+        // Only advice: whether it is taken shows in nothing.
+        let _ = rustix::fs::fadvise(&self.file, 0, None, Advice::DontNeed);
     }
 }
 
 /// What the kernel is asked to copy at once: less than it would take, so that a run can be
 /// stopped between.
 const LONGEST_COPY: u64 = 64 << 20;
+
+impl Drop for HostFile {
+    fn drop(&mut self) {
+        if self.kept.is_some() {
+            self.drop_cache();
+        }
+    }
+}
 
 /// How many zeros are written at once where the file system cannot make them itself.
 const ZEROS: usize = 1 << 20;
@@ -138,7 +188,14 @@ impl Storage for HostFile {
     }
 
     fn read_at(&self, out: &mut [u8], at: HostOffset) -> io::Result<()> {
-        self.file.read_exact_at(out, at.get())
+        self.file.read_exact_at(out, at.get())?;
+        if let Some(kept) = &self.kept
+            && kept.fetch_add(out.len() as u64, Ordering::Relaxed) >= DROPPED_AT_ONCE
+        {
+            kept.store(0, Ordering::Relaxed);
+            self.drop_cache();
+        }
+        Ok(())
     }
 
     fn region(&self, at: HostOffset) -> io::Result<Region> {
@@ -166,7 +223,21 @@ impl Storage for HostFile {
 
 impl StorageMut for HostFile {
     fn write_at(&self, bytes: &[u8], at: HostOffset) -> io::Result<()> {
-        self.file.write_all_at(bytes, at.get())
+        let blocks = bytes.len() / DIRECT_BLOCK * DIRECT_BLOCK;
+        let is_aligned = at.get().is_multiple_of(DIRECT_BLOCK as u64)
+            && bytes.as_ptr().align_offset(DIRECT_BLOCK) == 0;
+        let Some(direct) = self.direct.as_ref().filter(|_| is_aligned && blocks > 0) else {
+            return self.file.write_all_at(bytes, at.get());
+        };
+        let (whole, rest) = bytes.split_at(blocks);
+        match direct.write_all_at(whole, at.get()) {
+            // A device with larger blocks than these.
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+                return self.file.write_all_at(bytes, at.get());
+            }
+            done => done?,
+        }
+        self.file.write_all_at(rest, at.get() + blocks as u64)
     }
 
     fn set_size(&self, size: u64) -> io::Result<()> {
