@@ -33,6 +33,11 @@ impl Pages {
         Self { storage, file_size, cache: Mutex::new(cache) }
     }
 
+    /// Whether the page at this place is kept.
+    pub(crate) fn has(&self, at: u64) -> bool {
+        self.lock().pages.contains_key(&at)
+    }
+
     /// Keeps no more than so many bytes from now on.
     pub(crate) fn limit(&self, bytes: usize) {
         self.lock().limit = bytes;

@@ -35,6 +35,9 @@ pub trait Storage: Send + Sync {
         Ok(Region { length, is_hole: false })
     }
 
+    /// A word that these bytes will be read soon, so that the host may fetch them already.
+    fn will_read(&self, _at: HostOffset, _length: u64) {}
+
     /// The file itself, where there is one: the kernel may then copy.
     fn as_file(&self) -> Option<&File> {
         None
@@ -214,6 +217,12 @@ impl Storage for HostFile {
         }
         let hole = rustix::fs::seek(&self.file, SeekFrom::Hole(at.get()))?;
         Ok(Region { length: hole.min(end).saturating_sub(at.get()), is_hole: false })
+    }
+
+    fn will_read(&self, at: HostOffset, length: u64) {
+        // Only advice: whether it is taken shows in nothing.
+        let length = NonZeroU64::new(length);
+        let _ = rustix::fs::fadvise(&self.file, at.get(), length, Advice::WillNeed);
     }
 
     fn as_file(&self) -> Option<&File> {

@@ -54,6 +54,8 @@ impl<'a> Walk<'a> {
             }
             Some(at) => {
                 let end = self.end.min((index + 1) << coverage);
+                let entries = header.l2_entries();
+                self.image.tables.look_ahead(index, *at, &rest[1..], entries);
                 self.table(*at, index, end)?;
             }
         }

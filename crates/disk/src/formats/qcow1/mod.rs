@@ -111,7 +111,7 @@ impl Qcow1Image {
         let cipher = passphrase.filter(|_| header.is_encrypted).map(SectorCipher::new);
         let mut image = Self {
             facts: facts(&header, file_size, backing),
-            tables: Tables { pages: Pages::new(storage, file_size), l1_order },
+            tables: Tables::new(Pages::new(storage, file_size), l1_order),
             occupied: OnceLock::new(),
             cipher,
             header,
