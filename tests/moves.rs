@@ -143,7 +143,7 @@ fn where_every_byte_is_stored_the_kernel_copies_if_told_to() {
         bench.ok(&arguments);
         assert!(bench.read("new.raw") == disk, "{copy}: other bytes");
         std::fs::remove_file(bench.file("new.raw")).expect("a file");
-        if !qemu::has("strace") {
+        if !common::may_trace() {
             continue;
         }
         let traced = Command::new("strace")

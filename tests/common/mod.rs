@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use calve_testkit::{Builder, Random};
+use calve_testkit::{Builder, Random, qemu};
 use serde_json::Value;
 
 /// A folder, and the program run in it.
@@ -89,6 +89,20 @@ impl Said {
     pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {}", self.out))
     }
+}
+
+/// Whether system calls can be watched here; says so loudly where not.
+pub(crate) fn may_trace() -> bool {
+    if !qemu::has("strace") {
+        return false;
+    }
+    let traced = Command::new("strace").args(["-o", "/dev/null", "true"]).output();
+    let is_allowed = traced.is_ok_and(|output| output.status.success());
+    if !is_allowed {
+        // Not a missing tool: some hosts let nobody trace.
+        qemu::skipped("strace is not allowed to trace");
+    }
+    is_allowed
 }
 
 /// A small image with plain and packed clusters, and what its disk holds.

@@ -5,7 +5,8 @@ use std::ops::Range;
 use calve_disk::units::{GuestOffset, GuestRange, HostOffset, in_memory};
 use calve_disk::{Form, Placed, Target};
 
-use crate::run::InTurn;
+use crate::error::Result;
+use crate::run::{InTurn, Run};
 
 /// What becomes of a part of a batch, which begins and ends at clusters of the target.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -46,10 +47,54 @@ pub(crate) fn push(pieces: &mut Vec<Piece>, part: Range<usize>, fate: Fate) {
 }
 
 impl Write {
-    pub(crate) fn continues(&self, next: &Write) -> bool {
+    fn continues(&self, next: &Write) -> bool {
         self.is_packed == next.is_packed
             && self.from.end == next.from.start
             && self.at + self.from.len() as u64 == next.at
+    }
+}
+
+/// Adds a write; one that continues the last in the buffer and in the result becomes part of it.
+fn push_write(writes: &mut Vec<Write>, next: Write) {
+    match writes.last_mut() {
+        Some(last) if last.continues(&next) => last.from.end = next.from.end,
+        _ => writes.push(next),
+    }
+}
+
+/// Bytes that lie together in the result and are written at once, wherever they come from.
+pub(crate) struct Together<'b, 'a> {
+    run: &'b Run<'a>,
+    /// Where the first begins.
+    at: HostOffset,
+    length: u64,
+    parts: Vec<&'b [u8]>,
+}
+
+impl<'b, 'a> Together<'b, 'a> {
+    pub(crate) fn new(run: &'b Run<'a>) -> Self {
+        Self { run, at: HostOffset::default(), length: 0, parts: Vec::new() }
+    }
+
+    /// Adds bytes; where they do not lie right behind the others, those are written first.
+    pub(crate) fn add(&mut self, bytes: &'b [u8], at: HostOffset) -> Result<()> {
+        if self.at + self.length != at {
+            self.write()?;
+            self.at = at;
+        }
+        self.length += bytes.len() as u64;
+        self.parts.push(bytes);
+        Ok(())
+    }
+
+    /// Writes what was added.
+    pub(crate) fn write(&mut self) -> Result<()> {
+        if !self.parts.is_empty() {
+            self.run.write(&self.parts, self.at)?;
+        }
+        self.parts.clear();
+        self.at = self.at + std::mem::take(&mut self.length);
+        Ok(())
     }
 }
 
@@ -72,21 +117,20 @@ pub(crate) fn place(
             Fate::Plain => {
                 target.place(range, Form::Plain, &mut places)?;
                 state.stored += length;
-                writes.extend(places.iter().map(|place| {
+                for place in &places {
                     let from = in_memory(place.range.start - start);
                     let from = from..from + in_memory(place.range.length);
-                    Write { at: place.at, from, is_packed: false }
-                }));
+                    push_write(writes, Write { at: place.at, from, is_packed: false });
+                }
             }
             Fate::Packed(payload) => {
                 let form = Form::Packed { length: payload.len() as u64 };
                 target.place(range, form, &mut places)?;
                 state.stored += length;
-                writes.extend(places.iter().map(|place| Write {
-                    at: place.at,
-                    from: payload.clone(),
-                    is_packed: true,
-                }));
+                for place in &places {
+                    let from = payload.clone();
+                    push_write(writes, Write { at: place.at, from, is_packed: true });
+                }
             }
         }
     }

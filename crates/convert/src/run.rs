@@ -112,10 +112,11 @@ impl Run<'_> {
         }
     }
 
-    /// Writes guest bytes, keeping to the pace.
-    pub(crate) fn write(&self, bytes: &[u8], at: HostOffset) -> Result<()> {
-        self.pace.wait_for(bytes.len(), self.control.stop);
-        let written = self.file.write_at(bytes, at);
+    /// Writes bytes, one part behind the other, keeping to the pace.
+    pub(crate) fn write(&self, parts: &[&[u8]], at: HostOffset) -> Result<()> {
+        let length = parts.iter().map(|part| part.len()).sum();
+        self.pace.wait_for(length, self.control.stop);
+        let written = self.file.write_all_at(parts, at);
         Ok(written.map_err(|source| DiskError::io("writing", self.file, at, source))?)
     }
 
@@ -142,7 +143,7 @@ impl Run<'_> {
 
     /// Writes tables that became complete.
     pub(crate) fn write_tables(&self, tables: Vec<TableWrite>) -> Result<()> {
-        tables.into_iter().try_for_each(|table| self.write(&table.bytes, table.at))
+        tables.into_iter().try_for_each(|table| self.write(&[&table.bytes], table.at))
     }
 }
 

@@ -15,7 +15,7 @@ use crate::error::Result;
 use crate::losses::Refusal;
 use crate::moves::Move;
 use crate::options::{Filled, Loss, Salvage};
-use crate::pieces::{self, Fate, Piece, Write};
+use crate::pieces::{self, Fate, Piece, Together, Write};
 use crate::run::{Plan, Run};
 use crate::spans;
 use crate::zeros::{data_runs, is_zero};
@@ -176,7 +176,7 @@ impl<'r, 'a> Worker<'r, 'a> {
         let Some(tables) = placed else { return Ok(None) };
         let tables = tables?;
         self.write_zero_pieces(range, &pieces)?;
-        self.write(writes, &moves, &moved)?;
+        self.write(&writes, &moves, &moved)?;
         self.run.write_tables(tables)?;
         Ok(Some(stored_bytes(stretches)))
     }
@@ -467,40 +467,41 @@ impl<'r, 'a> Worker<'r, 'a> {
         Ok(())
     }
 
-    fn write(&mut self, writes: Vec<Write>, moves: &[Move], moved: &[Range<usize>]) -> Result<()> {
-        let mut writes = writes.into_iter().peekable();
-        while let Some(mut write) = writes.next() {
-            while let Some(next) = writes.next_if(|next| write.continues(next)) {
-                write.from.end = next.from.end;
-            }
-            if write.is_packed {
-                self.run.write(&self.packed[write.from], write.at)?;
-                continue;
-            }
-            let place = |part: &Range<usize>| write.at + (part.start - write.from.start) as u64;
-            for part in spans::outside(write.from.clone(), moved) {
-                let at = place(&part);
-                self.write_data(part, at)?;
-            }
+    fn write(&mut self, writes: &[Write], moves: &[Move], moved: &[Range<usize>]) -> Result<()> {
+        self.write_data(writes, moved)?;
+        for write in writes.iter().filter(|write| !write.is_packed) {
             for moved in moves.iter().filter_map(|moved| moved.clipped(&write.from)) {
-                self.carry_out(&moved, place(&moved.part()))?;
+                let skipped = moved.part().start - write.from.start;
+                self.carry_out(&moved, write.at + skipped as u64)?;
             }
         }
         Ok(())
     }
 
-    /// Writes a part of the batch, but for the zeros that are worth leaving out.
-    fn write_data(&self, part: Range<usize>, at: HostOffset) -> Result<()> {
+    /// Writes all but what is moved and the zeros that are worth leaving out.
+    fn write_data(&self, writes: &[Write], moved: &[Range<usize>]) -> Result<()> {
         let Plan { sparse, reads_zeros, .. } = self.run.plan;
-        let bytes = &self.data[part];
-        let mut result = Ok(());
-        data_runs(bytes, if reads_zeros { sparse } else { 0 }, |run| {
-            if result.is_ok() {
-                let at = at + run.start as u64;
-                result = self.run.write(&bytes[run], at);
+        let block = if reads_zeros { sparse } else { 0 };
+        let mut together = Together::new(self.run);
+        for write in writes {
+            if write.is_packed {
+                together.add(&self.packed[write.from.clone()], write.at)?;
+                continue;
             }
-        });
-        result
+            for part in spans::outside(write.from.clone(), moved) {
+                let at = write.at + (part.start - write.from.start) as u64;
+                let bytes = &self.data[part];
+                let mut result = Ok(());
+                data_runs(bytes, block, |run| {
+                    if result.is_ok() {
+                        let at = at + run.start as u64;
+                        result = together.add(&bytes[run], at);
+                    }
+                });
+                result?;
+            }
+        }
+        together.write()
     }
 
     /// Has the host move a run, or reads and writes it where the host does not.
@@ -513,7 +514,7 @@ impl<'r, 'a> Worker<'r, 'a> {
         let part = moved.part();
         disk.read_whole(&[extent], &mut self.scratch, &mut self.data[part.clone()])?;
         // Zeros too: nobody knows what the host left there.
-        self.run.write(&self.data[part], at)
+        self.run.write(&[&self.data[part]], at)
     }
 }
 

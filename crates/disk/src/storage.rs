@@ -4,7 +4,7 @@
 //! cannot write is the best promise that the source stays as it is.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, IoSlice};
 use std::num::NonZeroU64;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -57,6 +57,15 @@ pub struct Region {
 pub trait StorageMut: Storage {
     /// Writes all of `bytes` at `at`, or fails. Writing behind the end makes the storage longer.
     fn write_at(&self, bytes: &[u8], at: HostOffset) -> io::Result<()>;
+
+    /// Writes all parts, one behind the other, or fails.
+    fn write_all_at(&self, parts: &[&[u8]], mut at: HostOffset) -> io::Result<()> {
+        for part in parts {
+            self.write_at(part, at)?;
+            at = at + part.len() as u64;
+        }
+        Ok(())
+    }
 
     /// Makes it exactly `size` bytes long; new bytes read as zeros.
     fn set_size(&self, size: u64) -> io::Result<()>;
@@ -153,6 +162,19 @@ impl HostFile {
 /// stopped between.
 const LONGEST_COPY: u64 = 64 << 20;
 
+/// What the kernel takes at once.
+const MOST_PARTS: usize = 1024;
+
+fn is_in_blocks(at: HostOffset) -> bool {
+    at.get().is_multiple_of(DIRECT_BLOCK as u64)
+}
+
+fn is_whole_blocks(bytes: &[u8]) -> bool {
+    !bytes.is_empty()
+        && bytes.len().is_multiple_of(DIRECT_BLOCK)
+        && bytes.as_ptr().align_offset(DIRECT_BLOCK) == 0
+}
+
 impl Drop for HostFile {
     fn drop(&mut self) {
         if self.kept.is_some() {
@@ -232,13 +254,11 @@ impl Storage for HostFile {
 
 impl StorageMut for HostFile {
     fn write_at(&self, bytes: &[u8], at: HostOffset) -> io::Result<()> {
-        let blocks = bytes.len() / DIRECT_BLOCK * DIRECT_BLOCK;
-        let is_aligned = at.get().is_multiple_of(DIRECT_BLOCK as u64)
-            && bytes.as_ptr().align_offset(DIRECT_BLOCK) == 0;
-        let Some(direct) = self.direct.as_ref().filter(|_| is_aligned && blocks > 0) else {
+        let (whole, rest) = bytes.split_at(bytes.len() / DIRECT_BLOCK * DIRECT_BLOCK);
+        let is_direct = is_in_blocks(at) && is_whole_blocks(whole);
+        let Some(direct) = self.direct.as_ref().filter(|_| is_direct) else {
             return self.file.write_all_at(bytes, at.get());
         };
-        let (whole, rest) = bytes.split_at(blocks);
         match direct.write_all_at(whole, at.get()) {
             // A device with larger blocks than these.
             Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
@@ -246,7 +266,33 @@ impl StorageMut for HostFile {
             }
             done => done?,
         }
-        self.file.write_all_at(rest, at.get() + blocks as u64)
+        self.file.write_all_at(rest, at.get() + whole.len() as u64)
+    }
+
+    fn write_all_at(&self, parts: &[&[u8]], mut at: HostOffset) -> io::Result<()> {
+        if let [part] = parts {
+            return self.write_at(part, at);
+        }
+        for parts in parts.chunks(MOST_PARTS) {
+            let is_direct = is_in_blocks(at) && parts.iter().all(|part| is_whole_blocks(part));
+            let mut direct = self.direct.as_ref().filter(|_| is_direct);
+            let mut slices: Vec<IoSlice> = parts.iter().map(|part| IoSlice::new(part)).collect();
+            let mut slices = &mut slices[..];
+            while !slices.is_empty() {
+                match rustix::io::pwritev(direct.unwrap_or(&self.file), slices, at.get()) {
+                    Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                    Ok(written) => {
+                        at = at + written as u64;
+                        IoSlice::advance_slices(&mut slices, written);
+                    }
+                    Err(Errno::INTR) => {}
+                    // A device with larger blocks than these.
+                    Err(Errno::INVAL) if direct.is_some() => direct = None,
+                    Err(error) => return Err(error.into()),
+                }
+            }
+        }
+        Ok(())
     }
 
     fn set_size(&self, size: u64) -> io::Result<()> {
