@@ -47,15 +47,24 @@ impl Mover {
     /// Finds out what the host can do for this run. `cluster` is the target's, in bytes.
     ///
     /// # Errors
-    /// Where sharing blocks was demanded, and no layer of the source can share any.
+    /// Where sharing blocks was demanded, and none can be shared.
     pub(crate) fn new(
         source: &Source,
         output: &Output,
         options: &Options,
         cluster: u64,
     ) -> Result<Self> {
+        let refused = |what: &str| {
+            let path = output.target().to_owned();
+            Err(DiskError::Unsupported { path, what: what.to_owned() }.into())
+        };
         if !needs_no_bytes(options) {
-            return Ok(Self::default());
+            return match options.copying {
+                Copying::Clone => refused(
+                    "its bytes have to be looked at, so it can share no blocks with the source",
+                ),
+                _ => Ok(Self::default()),
+            };
         }
         let block = output.block_size();
         // Where a batch, and in qcow2 a cluster, begins, a block begins.
@@ -79,8 +88,7 @@ impl Mover {
             .collect();
         let is_clone = |way: &Option<Way>| way.is_some_and(|way| way.by == HostMove::Clone);
         if options.copying == Copying::Clone && !ways.iter().flatten().any(is_clone) {
-            let what = "its file system cannot let it share blocks with the source".into();
-            return Err(DiskError::Unsupported { path: output.target().to_owned(), what }.into());
+            return refused("its file system cannot let it share blocks with the source");
         }
         Ok(Self { ways })
     }
@@ -139,6 +147,17 @@ impl Move {
         let skipped = (start - mine.start) as u64;
         let range = GuestRange::new(self.extent.range.start + skipped, (end - start) as u64);
         Some(Self { start, extent: self.extent.clipped(range), ..*self })
+    }
+
+    /// Whether `next` begins where this ends in the same file, and is moved in the same way.
+    pub(crate) fn goes_on_in(&self, next: &Self) -> bool {
+        let (Payload::Stored(mine), Payload::Stored(its)) =
+            (self.extent.payload, next.extent.payload)
+        else {
+            return false;
+        };
+        (self.source, self.by, mine.layer) == (next.source, next.by, its.layer)
+            && mine.at + mine.length == its.at
     }
 
     /// Which of the source's disks the bytes are of, and where they are.

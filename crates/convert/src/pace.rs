@@ -31,6 +31,21 @@ impl Pace {
         Self { limit }
     }
 
+    /// The most bytes to write at once, so that no tenth of a second has more than its share;
+    /// `None` without a limit.
+    pub(crate) fn portion(&self) -> Option<usize> {
+        const BLOCK: f64 = 4096.0;
+        let limit = self.limit.as_ref()?;
+        let blocks = (limit.bytes_per_second * BURST.as_secs_f64() / BLOCK).clamp(1.0, 4096.0);
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "1 to 4096 blocks"
+        )]
+        let bytes = (blocks as usize) * 4096;
+        Some(bytes)
+    }
+
     /// Waits until `bytes` more may be written, or the run is to stop.
     pub(crate) fn wait_for(&self, bytes: usize, stop: &AtomicBool) {
         let Some(limit) = &self.limit else { return };
@@ -50,6 +65,33 @@ impl Pace {
                 return;
             }
             std::thread::sleep(left.min(STEP));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_at_once_is_a_tenth_of_a_second_in_whole_blocks() {
+        let portion = |rate| Pace::new(Some(rate)).portion();
+        assert_eq!(portion(10 << 20), Some(256 * 4096));
+        assert_eq!(portion(1000), Some(4096));
+        assert_eq!(portion(1 << 40), Some(4096 * 4096));
+        assert_eq!(Pace::new(None).portion(), None);
+    }
+
+    #[test]
+    fn no_window_of_time_has_more_than_its_share_and_one_burst() {
+        let (pace, stop) = (Pace::new(Some(1 << 20)), AtomicBool::new(false));
+        let start = Instant::now();
+        let portion = pace.portion().unwrap();
+        for number in 1..=4u32 {
+            pace.wait_for(portion, &stop);
+            // The first goes at once, and one tenth of a second may have been saved up.
+            let due = BURST * number.saturating_sub(2);
+            assert!(start.elapsed() + Duration::from_millis(5) >= due, "portion {number}");
         }
     }
 }

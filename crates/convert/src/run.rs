@@ -114,23 +114,45 @@ impl Run<'_> {
 
     /// Writes bytes, one part behind the other, keeping to the pace.
     pub(crate) fn write(&self, parts: &[&[u8]], at: HostOffset) -> Result<()> {
-        let length = parts.iter().map(|part| part.len()).sum();
-        self.pace.wait_for(length, self.control.stop);
-        let written = self.file.write_all_at(parts, at);
+        let written = match self.pace.portion() {
+            None => self.file.write_all_at(parts, at),
+            Some(portion) => self.write_slowly(parts, at, portion),
+        };
         Ok(written.map_err(|source| DiskError::io("writing", self.file, at, source))?)
     }
 
-    /// Has the host move the bytes of a plain extent to `at`, keeping to the pace where it copies
-    /// them, and says whether it did.
-    pub(crate) fn take(&self, disk: &Disk, extent: &Extent, at: HostOffset, by: HostMove) -> bool {
+    fn write_slowly(
+        &self,
+        parts: &[&[u8]],
+        mut at: HostOffset,
+        portion: usize,
+    ) -> std::io::Result<()> {
+        for bytes in parts.iter().flat_map(|part| part.chunks(portion)) {
+            self.pace.wait_for(bytes.len(), self.control.stop);
+            self.file.write_at(bytes, at)?;
+            at = at + bytes.len() as u64;
+        }
+        Ok(())
+    }
+
+    /// Has the host move `length` bytes from where a plain extent begins to `at`, keeping to the
+    /// pace where it copies them, and says whether it did.
+    pub(crate) fn take(
+        &self,
+        disk: &Disk,
+        extent: &Extent,
+        length: u64,
+        at: HostOffset,
+        by: HostMove,
+    ) -> bool {
         let Payload::Stored(stored) = extent.payload else { return false };
         if by == HostMove::Copy {
-            self.pace.wait_for(in_memory(stored.length), self.control.stop);
+            self.pace.wait_for(in_memory(length), self.control.stop);
         }
         let source = disk.layers()[stored.layer].image.data_storage();
-        let is_done = self.file.take_from(source, stored.at, at, stored.length, by);
+        let is_done = self.file.take_from(source, stored.at, at, length, by);
         if is_done && by == HostMove::Clone {
-            self.cloned.fetch_add(stored.length, Ordering::Relaxed);
+            self.cloned.fetch_add(length, Ordering::Relaxed);
         }
         is_done
     }

@@ -469,13 +469,21 @@ impl<'r, 'a> Worker<'r, 'a> {
 
     fn write(&mut self, writes: &[Write], moves: &[Move], moved: &[Range<usize>]) -> Result<()> {
         self.write_data(writes, moved)?;
-        for write in writes.iter().filter(|write| !write.is_packed) {
-            for moved in moves.iter().filter_map(|moved| moved.clipped(&write.from)) {
-                let skipped = moved.part().start - write.from.start;
-                self.carry_out(&moved, write.at + skipped as u64)?;
-            }
-        }
-        Ok(())
+        let plain = writes.iter().filter(|write| !write.is_packed);
+        let steps: Vec<(Move, HostOffset)> = plain
+            .flat_map(|write| {
+                let inside = moves.iter().filter_map(|moved| moved.clipped(&write.from));
+                inside.map(|moved| {
+                    let skipped = moved.part().start - write.from.start;
+                    (moved, write.at + skipped as u64)
+                })
+            })
+            .collect();
+        // What lies together in both files is one step for the host.
+        let is_one = |(a, a_at): &(Move, HostOffset), (b, b_at): &(Move, HostOffset)| {
+            a.goes_on_in(b) && *a_at + a.part().len() as u64 == *b_at
+        };
+        steps.chunk_by(is_one).try_for_each(|steps| self.carry_out(steps))
     }
 
     /// Writes all but what is moved and the zeros that are worth leaving out.
@@ -504,17 +512,23 @@ impl<'r, 'a> Worker<'r, 'a> {
         together.write()
     }
 
-    /// Has the host move a run, or reads and writes it where the host does not.
-    fn carry_out(&mut self, moved: &Move, at: HostOffset) -> Result<()> {
-        let (source, extent) = moved.from();
+    /// Has the host move runs that lie together, or reads and writes them where it does not.
+    fn carry_out(&mut self, steps: &[(Move, HostOffset)]) -> Result<()> {
+        let Some((first, at)) = steps.first() else { return Ok(()) };
+        let length = steps.iter().map(|(moved, _)| moved.part().len() as u64).sum();
+        let (source, extent) = first.from();
         let disk = self.run.source.disk(source);
-        if self.run.take(disk, &extent, at, moved.by) {
+        if self.run.take(disk, &extent, length, *at, first.by) {
             return Ok(());
         }
-        let part = moved.part();
-        disk.read_whole(&[extent], &mut self.scratch, &mut self.data[part.clone()])?;
-        // Zeros too: nobody knows what the host left there.
-        self.run.write(&[&self.data[part]], at)
+        for (moved, at) in steps {
+            let (_, extent) = moved.from();
+            let part = moved.part();
+            disk.read_whole(&[extent], &mut self.scratch, &mut self.data[part.clone()])?;
+            // Zeros too: nobody knows what the host left there.
+            self.run.write(&[&self.data[part]], *at)?;
+        }
+        Ok(())
     }
 }
 
