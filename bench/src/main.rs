@@ -1,166 +1,279 @@
-//! Measures `calve` against stock `qemu-img`: `scripts/bench [FOLDER [ROUNDS]]`.
+//! Measures `calve` beside every other program that reads version 1: `scripts/bench`.
 //!
 //! Machines are shared and noisy: the programs take turns in every round, and what is reported
-//! is the median of each and the ratio of the medians.
+//! is the median of each and the ratio of the medians. Memory is touched by a first round that
+//! does not count.
 #![expect(clippy::print_stdout, reason = "its result is a table")]
+
+mod cases;
+mod limits;
+mod measure;
+mod programs;
+mod report;
+mod shared;
+mod sinks;
+mod threads;
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Command;
+use std::time::Duration;
 
-use calve_testkit::corpus::{self, Kind};
-use nix::sys::resource::{UsageWho, getrusage};
+use clap::Parser;
 
-const GIB: u64 = 1 << 30;
+use cases::{CASES, Case};
+use measure::{Run, median};
+use programs::PROGRAMS;
+use report::Measured;
+
+/// Measures calve beside the other programs that read QCOW version 1
+#[derive(Parser)]
+struct Arguments {
+    /// Measure one command line and print it as JSON
+    #[arg(long, value_name = "LINE", exclusive = true)]
+    alone: Option<String>,
+    /// The program to measure
+    #[arg(long, required_unless_present = "alone")]
+    calve: Option<PathBuf>,
+    /// Where images and results lie: a folder in memory, made and removed
+    #[arg(long, default_value = "/dev/shm/calve-bench")]
+    folder: PathBuf,
+    /// A folder on a disk, made and removed; leave out to measure in memory only
+    #[arg(long)]
+    disk: Option<PathBuf>,
+    /// Rounds that count
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// The size of the plain and packed disks in MiB
+    #[arg(long, default_value_t = 2048)]
+    size: u64,
+    /// Only classes whose name contains this; small, libraries, sinks, threads and shared are the
+    /// other tables
+    #[arg(long)]
+    only: Option<String>,
+    /// Write table, chart and single runs to files that begin like this
+    #[arg(long)]
+    keep: Option<String>,
+}
 
 fn main() -> io::Result<()> {
-    let mut arguments = std::env::args().skip(1);
-    let (Some(first), Some(folder)) = (arguments.next(), arguments.next().map(PathBuf::from))
-    else {
-        return Err(io::Error::other("name a program and a folder, or --prepare and a folder"));
-    };
-    if first == "--prepare" {
-        return prepare(&folder);
+    let arguments = Arguments::parse();
+    if let Some(line) = &arguments.alone {
+        print!("{}", measure::alone(line)?);
+        return Ok(());
     }
-    let calve = PathBuf::from(first);
-    let rounds = arguments.next().and_then(|rounds| rounds.parse().ok()).unwrap_or(5);
-    let bench = Bench { calve, folder, rounds };
-    let measured = bench.run();
-    std::fs::remove_dir_all(&bench.folder)?;
+    let calve = arguments.calve.as_deref().map(std::fs::canonicalize).transpose()?;
+    let calve = calve.unwrap_or_default().display().to_string();
+    let measured = run(&arguments, &calve);
+    std::fs::remove_dir_all(&arguments.folder)?;
     measured
 }
 
-struct Bench {
-    calve: PathBuf,
-    folder: PathBuf,
+fn run(arguments: &Arguments, calve: &str) -> io::Result<()> {
+    let Arguments { folder, rounds, .. } = arguments;
+    let rounds = *rounds;
+    cases::prepare(folder, arguments.size << 20)?;
+    let processors = std::thread::available_parallelism()?;
+    let mut text = format!(
+        "Median of {rounds} rounds in turns, {processors} processors, disks of {} MiB (overlays {} \
+         MiB), half stored.\n\n",
+        arguments.size,
+        arguments.size / 8
+    );
+    let mut all = Vec::new();
+    for case in CASES.iter().filter(|case| is_wanted(arguments, case.name)) {
+        all.push(converted(case, folder, calve, rounds)?);
+    }
+    if !all.is_empty() {
+        text += &report::table(&all);
+    }
+    if is_wanted(arguments, "small") {
+        text += &small(folder, calve, rounds)?;
+    }
+    if is_wanted(arguments, "libraries") {
+        text += &libraries(processors.get());
+    }
+    if is_wanted(arguments, "sinks") {
+        text += &sinks::table(folder, rounds, processors.get())?;
+    }
+    if is_wanted(arguments, "threads") {
+        text += &grows(folder, rounds)?;
+    }
+    if is_wanted(arguments, "shared") {
+        text += &shared::table(folder, calve, rounds)?;
+    }
+    if let Some(disk) = &arguments.disk {
+        text += &durable(arguments, disk, calve)?;
+    }
+    println!("{text}");
+    if let Some(keep) = &arguments.keep {
+        std::fs::write(format!("{keep}.md"), &text)?;
+        std::fs::write(format!("{keep}.svg"), report::chart(&all))?;
+        std::fs::write(format!("{keep}.jsonl"), report::lines(&all))?;
+    }
+    Ok(())
+}
+
+fn is_wanted(arguments: &Arguments, name: &str) -> bool {
+    arguments.only.as_ref().is_none_or(|only| name.contains(only))
+}
+
+/// Runs a line on a target that is not there.
+fn fresh(folder: &Path, line: &str) -> io::Result<Run> {
+    let target = folder.join("target");
+    if target.exists() {
+        std::fs::remove_file(target)?;
+    }
+    measure::run(folder, line)
+}
+
+fn converted(
+    case: &'static Case,
+    folder: &Path,
+    calve: &str,
     rounds: usize,
-}
-
-/// What is converted.
-struct Case {
-    name: &'static str,
-    source: &'static str,
-    format: &'static str,
-}
-
-const CASES: [Case; 5] = [
-    Case { name: "plain 4 KiB clusters, 2 GiB, half stored", source: "plain.qcow", format: "raw" },
-    Case { name: "the same", source: "plain.qcow", format: "qcow2" },
-    Case { name: "packed, 2 GiB, half stored", source: "packed.qcow", format: "raw" },
-    Case { name: "512-byte overlay on raw, 512 MiB", source: "overlay.qcow", format: "qcow2" },
-    Case { name: "empty, 1 TiB", source: "empty.qcow", format: "qcow2" },
-];
-
-impl Bench {
-    fn run(&self) -> io::Result<()> {
-        self.info()?;
-        for case in &CASES {
-            // The result of the first run is looked at; it also warms up memory.
-            self.convert(case, &self.calve)?;
-            self.check(case)?;
-        }
-        let peak = getrusage(UsageWho::RUSAGE_CHILDREN).map_err(io::Error::from)?.max_rss();
-        println!("calve's largest memory in any of these: {} MiB", peak / 1024);
-        CASES.iter().try_for_each(|case| self.measure(case))
+) -> io::Result<Measured> {
+    let secret = if case.source == "secret.qcow" { "--passphrase-file key" } else { "" };
+    if case.format == "raw" {
+        let line = format!("{calve} convert -q --force {secret} -O raw {} raw", case.source);
+        measure::run(folder, &line)?;
     }
-
-    fn command(&self, program: &Path, more: &[&str], case: &Case) -> Command {
-        let mut command = Command::new(program);
-        command.current_dir(&self.folder).arg("convert").args(more);
-        command.args(["-O", case.format, case.source, "target"]);
-        command.stdout(Stdio::null()).stderr(Stdio::null());
-        command
-    }
-
-    fn timed(&self, mut command: Command) -> io::Result<Duration> {
-        let target = self.folder.join("target");
-        if target.exists() {
-            std::fs::remove_file(target)?;
-        }
-        let start = Instant::now();
-        let status = command.status()?;
-        let took = start.elapsed();
-        if status.success() {
-            Ok(took)
-        } else {
-            Err(io::Error::other(format!("{command:?} failed")))
-        }
-    }
-
-    fn convert(&self, case: &Case, program: &Path) -> io::Result<Duration> {
-        self.timed(self.command(program, &[], case))
-    }
-
-    fn check(&self, case: &Case) -> io::Result<()> {
-        let mut command = Command::new(&self.calve);
-        command.current_dir(&self.folder).args(["compare", "-F", case.format]);
-        let status = command.args([case.source, "target"]).stderr(Stdio::null()).output()?.status;
-        if status.success() {
-            Ok(())
-        } else {
-            Err(io::Error::other(format!("{} differs", case.name)))
-        }
-    }
-
-    fn measure(&self, case: &Case) -> io::Result<()> {
-        let qemu = Path::new("qemu-img");
-        let (mut ours, mut serial, mut parallel) = (Vec::new(), Vec::new(), Vec::new());
-        // An empty disk takes qemu-img minutes, whatever the round.
-        let rounds = if case.source == "empty.qcow" { 1 } else { self.rounds };
-        for _ in 0..rounds {
-            ours.push(self.convert(case, &self.calve)?);
-            if case.source == "empty.qcow" {
-                continue;
+    let there = PROGRAMS.into_iter().filter(|program| program.is_there());
+    let lines: Vec<_> = there
+        .filter_map(|program| Some((program, program.line(case, calve, "raw", "target")?)))
+        .collect();
+    let mut runs: Vec<_> = lines.iter().map(|(program, _)| (*program, Vec::new())).collect();
+    for round in 0..=rounds {
+        for ((program, line), (_, runs)) in lines.iter().zip(&mut runs) {
+            let run = fresh(folder, line)?;
+            if round > 0 {
+                runs.push(run);
+            } else if program.name() == "calve" && secret.is_empty() {
+                check(case, folder)?;
             }
-            serial.push(self.convert(case, qemu)?);
-            parallel.push(self.timed(self.command(qemu, &["-m", "16", "-W"], case))?);
         }
-        let (ours, best) = (median(ours), median(serial).min(median(parallel)));
-        let Case { name, source, format } = case;
-        if best == Duration::MAX {
-            println!(
-                "{name} -> {format}: calve {ours:.3?}   [calve convert -O {format} {source} target]"
-            );
-            return Ok(());
-        }
-        let ratio = best.as_secs_f64() / ours.as_secs_f64();
-        println!(
-            "{name} -> {format}: calve {ours:.3?}, the better qemu-img {best:.3?}, {ratio:.1} times \
-             [convert -O {format} {source} target, with and without -m 16 -W]"
-        );
-        Ok(())
     }
+    Ok(Measured { case, runs })
+}
 
-    fn info(&self) -> io::Result<()> {
-        let mut took = Vec::new();
-        for _ in 0..self.rounds {
-            let mut command = Command::new(&self.calve);
-            command.current_dir(&self.folder).args(["info", "claims.qcow"]).stdout(Stdio::null());
-            took.push(self.timed(command)?);
-        }
-        let peak = getrusage(UsageWho::RUSAGE_CHILDREN).map_err(io::Error::from)?.max_rss();
-        let took = median(took);
-        println!("a header that claims 512 TiB: info {took:.3?}   [calve info claims.qcow]");
-        println!("its memory: {} MiB", peak / 1024);
-        Ok(())
+/// What calve wrote is what QEMU reads of the source.
+fn check(case: &Case, folder: &Path) -> io::Result<()> {
+    if case.source == "empty.qcow" {
+        return Ok(());
+    }
+    let compare = ["compare", "-q", "-f", "qcow", "-F", case.format, case.source, "target"];
+    let status = Command::new("qemu-img").current_dir(folder).args(compare).status()?;
+    match status.success() {
+        true => Ok(()),
+        false => Err(io::Error::other(format!("{} to {} differs", case.name, case.format))),
     }
 }
 
-/// Writes the images. In a process of its own: the memory of whoever starts a program counts as
-/// that program's.
-fn prepare(folder: &Path) -> io::Result<()> {
-    std::fs::create_dir_all(folder)?;
-    let path = |name: &str| folder.join(name);
-    corpus::write(&path("plain.qcow"), Kind::Plain, 2 * GIB, 1)?;
-    corpus::write(&path("packed.qcow"), Kind::Packed, 2 * GIB, 2)?;
-    corpus::write(&path("overlay.qcow"), Kind::Overlay, GIB / 2, 3)?;
-    corpus::write_base(&path("base.raw"), GIB / 2, 4)?;
-    std::fs::write(path("empty.qcow"), corpus::empty(1 << 40))?;
-    std::fs::write(path("claims.qcow"), corpus::claim((512 << 40) - (2 << 20)))
+/// The median of a line over some rounds, in seconds.
+fn wall(folder: &Path, line: &str, rounds: usize) -> io::Result<f64> {
+    let runs: io::Result<Vec<Run>> = (0..rounds).map(|_| fresh(folder, line)).collect();
+    Ok(median(runs?.into_iter().map(|run| run.wall).collect()))
 }
 
-fn median(mut times: Vec<Duration>) -> Duration {
-    times.sort_unstable();
-    times.get(times.len() / 2).copied().unwrap_or(Duration::MAX)
+/// Many small images, one process each.
+fn small(folder: &Path, calve: &str, rounds: usize) -> io::Result<String> {
+    const IMAGES: f64 = 500.0;
+    let mut text = format!("\n{IMAGES} images of 4 MiB, one process each:\n\n");
+    text += "| what | calve ms | qemu-img ms | qemu-img / calve | a bare process ms |\n";
+    text += "|---|---:|---:|---:|---:|\n";
+    let many = |line: &str| format!("for i in $(seq {IMAGES}); do {line}; done");
+    for what in [
+        "info small.qcow",
+        "convert -O raw small.qcow target",
+        "convert -O qcow2 small.qcow target",
+    ] {
+        let mut took = [Vec::new(), Vec::new(), Vec::new()];
+        let lines = [
+            format!("{calve} {what}; rm -f target"),
+            format!("qemu-img {what}; rm -f target"),
+            "/bin/true; rm -f target".into(),
+        ];
+        let bare = wall(folder, &many("rm -f target"), rounds)?;
+        for _ in 0..rounds {
+            for (line, took) in lines.iter().zip(&mut took) {
+                took.push((measure::run(folder, &many(line))?.wall - bare) / IMAGES * 1000.0);
+            }
+        }
+        let [ours, theirs, bare] = took.map(median);
+        text +=
+            &format!("| {what} | {ours:.2} | {theirs:.2} | {:.1}x | {bare:.2} |\n", theirs / ours);
+    }
+    let claim = fresh(folder, &format!("{calve} info claims.qcow"))?;
+    text += &format!(
+        "\n`info` on a 48-byte header that claims 512 TiB: {:.1} ms, {} MiB.\n",
+        claim.wall * 1000.0,
+        claim.peak >> 10
+    );
+    let map = wall(folder, &format!("{calve} map empty.qcow"), rounds)?;
+    text += &format!("`map` of an empty 1 TiB image: {:.1} ms.\n", map * 1000.0);
+    Ok(text)
+}
+
+/// What the libraries do by themselves.
+fn libraries(processors: usize) -> String {
+    let mega = |rate: f64| rate / 1e6;
+    let rates = (0..3).map(|_| (limits::inflate(processors), limits::deflate(processors)));
+    let (inflate, deflate) = rates.unzip::<f64, f64, Vec<_>, Vec<_>>();
+    format!(
+        "\nThe libraries by themselves, on all processors: unpacking 4 KiB clusters {:.0} MB/s, \
+         packing 64 KiB clusters {:.0} MB/s.\n",
+        mega(median(inflate)),
+        mega(median(deflate))
+    )
+}
+
+/// How a conversion grows with threads.
+fn grows(folder: &Path, rounds: usize) -> io::Result<String> {
+    let mut text = String::from(
+        "\n| threads | packed to raw s | part.qcow to raw s, each read answered after 5 ms |\n|---:|---:|---:|\n",
+    );
+    for threads in [1, 2, 4, 8] {
+        let of = |source: &str, answer| -> io::Result<f64> {
+            let runs = (0..rounds).map(|_| {
+                threads::seconds(&folder.join(source), &folder.join("target"), answer, threads)
+            });
+            Ok(median(runs.collect::<io::Result<Vec<f64>>>()?))
+        };
+        let packed = of("packed.qcow", Duration::ZERO)?;
+        let far = of("part.qcow", Duration::from_millis(5))?;
+        text += &format!("| {threads} | {packed:.3} | {far:.3} |\n");
+    }
+    Ok(text)
+}
+
+/// The time until a result is on the medium.
+fn durable(arguments: &Arguments, disk: &Path, calve: &str) -> io::Result<String> {
+    std::fs::create_dir_all(disk)?;
+    std::fs::copy(arguments.folder.join("plain.qcow"), disk.join("plain.qcow"))?;
+    let mut text = String::from(
+        "\nOn a disk, until the result is on the medium:\n\n| to | command | s |\n|---|---|---:|\n",
+    );
+    for format in ["raw", "qcow2"] {
+        let lines = [
+            format!("{calve} convert -q -O {format} plain.qcow target"),
+            format!("{calve} convert -q -t none -O {format} plain.qcow target"),
+            format!("qemu-img convert -m 16 -W -O {format} plain.qcow target && sync target"),
+            format!("qemu-img convert -t none -m 16 -W -O {format} plain.qcow target"),
+        ];
+        let mut took = lines.each_ref().map(|_| Vec::new());
+        for round in 0..=arguments.rounds {
+            for (line, took) in lines.iter().zip(&mut took) {
+                let run = fresh(disk, line)?;
+                if round > 0 {
+                    took.push(run.wall);
+                }
+            }
+        }
+        for (line, took) in lines.iter().zip(took) {
+            let line = line.replace(calve, "calve");
+            text += &format!("| {format} | `{line}` | {:.2} |\n", median(took));
+        }
+    }
+    std::fs::remove_dir_all(disk)?;
+    Ok(text)
 }

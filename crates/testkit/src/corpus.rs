@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 use std::path::Path;
 
-use crate::pack::deflated;
+use crate::pack::{Encryption, deflated};
 use crate::random::Random;
 
 /// What kind of large image.
@@ -16,6 +16,20 @@ pub enum Kind {
     Packed,
     /// 512-byte clusters over a base named `base.raw`.
     Overlay,
+    /// 512-byte clusters over a base named `overlay.qcow`.
+    SecondOverlay,
+    /// 4 KiB clusters, encrypted under the passphrase `password`.
+    Encrypted,
+}
+
+impl Kind {
+    fn base(self) -> &'static [u8] {
+        match self {
+            Kind::Overlay => b"base.raw",
+            Kind::SecondOverlay => b"overlay.qcow",
+            Kind::Plain | Kind::Packed | Kind::Encrypted => b"",
+        }
+    }
 }
 
 /// Guest bytes that are stored or left out together.
@@ -23,14 +37,17 @@ const RUN: u64 = 64 << 10;
 
 /// Writes an image of `size` bytes, half of which are stored, in runs of 64 KiB.
 pub fn write(path: &Path, kind: Kind, size: u64, seed: u64) -> io::Result<()> {
-    let (cluster_bits, l2_bits): (u8, u8) = if kind == Kind::Overlay { (9, 12) } else { (12, 9) };
+    let name = kind.base();
+    let (cluster_bits, l2_bits): (u8, u8) = if name.is_empty() { (12, 9) } else { (9, 12) };
     let mut file = BufWriter::with_capacity(1 << 20, File::create(path)?);
     let span = 1u64 << (cluster_bits + l2_bits);
     let l1_entries = size.div_ceil(span);
-    let name: &[u8] = if kind == Kind::Overlay { b"base.raw" } else { b"" };
-    file.write_all(&header(name, size, cluster_bits, l2_bits))?;
+    let mut head = header(name, size, cluster_bits, l2_bits);
+    head[39] = u8::from(kind == Kind::Encrypted);
+    file.write_all(&head)?;
     let start = (48 + name.len() as u64 + l1_entries * 8).next_multiple_of(4096);
     let mut random = Random::new(seed);
+    let encryption = Encryption::new(b"password");
     let mut l1 = Vec::new();
     let mut at = start;
     for index in 0..l1_entries {
@@ -42,7 +59,10 @@ pub fn write(path: &Path, kind: Kind, size: u64, seed: u64) -> io::Result<()> {
             .step_by(usize::try_from(RUN).expect("small"))
         {
             if random.once_in(2) {
-                let content = content(&mut random);
+                let mut content = content(&mut random);
+                if kind == Kind::Encrypted {
+                    encryption.encrypt(&mut content, run / 512);
+                }
                 at = store(
                     &mut file,
                     kind,
@@ -62,6 +82,41 @@ pub fn write(path: &Path, kind: Kind, size: u64, seed: u64) -> io::Result<()> {
     file.seek(SeekFrom::Start(48 + name.len() as u64))?;
     file.write_all(&big_endian(&l1))?;
     file.flush()
+}
+
+/// Writes an image of `size` bytes as [`Kind::Plain`] is, but with its clusters all over the file.
+pub fn write_scattered(path: &Path, size: u64, seed: u64) -> io::Result<()> {
+    const CLUSTER: u64 = 4096;
+    let mut random = Random::new(seed);
+    let runs = (0..size).step_by(usize::try_from(RUN).expect("small"));
+    let stored: Vec<u64> = runs.filter(|_| random.once_in(2)).collect();
+    let clusters: Vec<u64> =
+        stored.iter().flat_map(|run| (0..RUN / CLUSTER).map(move |n| run + n * CLUSTER)).collect();
+    let count = clusters.len() as u64;
+    // A step that has no divisor in common with the count visits every cluster once.
+    let step = ((count * 5 / 8) | 1..).find(|step| gcd(*step, count) == 1).unwrap_or(1);
+    let mut file = BufWriter::with_capacity(1 << 20, File::create(path)?);
+    file.write_all(&header(b"", size, 12, 9))?;
+    let l1_entries = size.div_ceil(512 * CLUSTER);
+    let tables_at = (48 + l1_entries * 8).next_multiple_of(CLUSTER);
+    let data_at = tables_at + l1_entries * CLUSTER;
+    let l1: Vec<u64> = (0..l1_entries).map(|index| tables_at + index * CLUSTER).collect();
+    file.write_all(&big_endian(&l1))?;
+    file.seek(SeekFrom::Start(tables_at))?;
+    let mut entries = vec![0; usize::try_from(l1_entries * 512).expect("a small table")];
+    for place in 0..count {
+        let cluster = clusters[usize::try_from(place * step % count).expect("small")];
+        entries[entry_of(cluster, 12)] = data_at + place * CLUSTER;
+    }
+    file.write_all(&big_endian(&entries))?;
+    for _ in 0..count / (RUN / CLUSTER) {
+        file.write_all(&content(&mut random))?;
+    }
+    file.flush()
+}
+
+fn gcd(a: u64, b: u64) -> u64 {
+    if b == 0 { a } else { gcd(b, a % b) }
 }
 
 /// Writes the raw disk that overlays lie on: `size` bytes, a quarter of them stored.
