@@ -219,7 +219,15 @@ fn convert(
                 failure
             }
         }
-        error => Failure::from(error),
+        error => {
+            let failure = Failure::from(error);
+            match failure.code {
+                Code::Unsupported if args.copy == CopyHow::Clone => {
+                    failure.next("leave out --copy clone, and what can be shared is")
+                }
+                _ => failure,
+            }
+        }
     })
 }
 
