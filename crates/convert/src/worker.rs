@@ -1,16 +1,17 @@
 //! Worker: reads one batch, decides the fate of each of its clusters, and writes it.
 
+mod kept;
+mod voids;
+
 use std::ops::Range;
 
 use calve_disk::codec::Deflater;
 use calve_disk::units::{GuestOffset, GuestRange, HostOffset, SECTOR, in_memory};
-use calve_disk::{
-    Codec, Disk, Error as DiskError, Extent, Form, Found, HostErrors, Payload, Scratch,
-};
+use calve_disk::{Codec, Disk, Error as DiskError, Extent, Found, HostErrors, Payload, Scratch};
 
-use crate::batches::{Batch, Content, Stretch, Void};
+use crate::batches::{Batch, Content, Stretch};
 use crate::buffer::Buffer;
-use crate::digest::{self, LEAF, Leaf};
+use crate::digest;
 use crate::error::Result;
 use crate::losses::Refusal;
 use crate::moves::Move;
@@ -19,6 +20,7 @@ use crate::pieces::{self, Fate, Piece, Together, Write};
 use crate::run::{Plan, Run};
 use crate::spans;
 use crate::zeros::{data_runs, is_zero};
+use kept::Kept;
 
 /// One thread's buffers and decoders.
 pub(crate) struct Worker<'r, 'a> {
@@ -29,14 +31,6 @@ pub(crate) struct Worker<'r, 'a> {
     behind: Vec<u8>,
     kept: Kept,
     packed: Vec<u8>,
-}
-
-/// The streams of which clusters of the batch were unpacked, to be stored as they are.
-#[derive(Default)]
-struct Kept {
-    bytes: Vec<u8>,
-    /// For each cluster of the batch its stream in `bytes`; empty where there is none.
-    streams: Vec<Range<usize>>,
 }
 
 impl<'r, 'a> Worker<'r, 'a> {
@@ -59,94 +53,6 @@ impl<'r, 'a> Worker<'r, 'a> {
             Content::Void(void) => self.void(batch.turn, batch.range, void),
             Content::Stretches(stretches) => self.stretches(batch.turn, batch.range, &stretches),
         }
-    }
-
-    fn void(&mut self, turn: u64, range: GuestRange, void: Void) -> Result<Option<u64>> {
-        let Plan { sparse, reads_zeros, .. } = self.run.plan;
-        if let Some((base, layer)) = self.run.base {
-            return self.void_over_base(turn, range, void, base, layer);
-        }
-        let leaves = self.void_leaves(range);
-        let losses = self.void_losses(range, void);
-        let stores_zeros = sparse == 0;
-        let placed = self.run.placed.enter(turn, |state| {
-            state.note(losses, leaves);
-            let mut places = Vec::new();
-            if stores_zeros {
-                state.target.place(range, Form::Plain, &mut places)?;
-            } else {
-                state.target.zero(range)?;
-            }
-            Ok::<_, DiskError>((places, state.target.take_tables()))
-        });
-        let Some(placed) = placed else { return Ok(None) };
-        let (places, tables) = placed?;
-        for place in places {
-            self.keep_zeros(place.at, place.range.length)?;
-        }
-        if !stores_zeros && !reads_zeros && self.run.plan.is_raw {
-            self.run.write_zeros(HostOffset::new(range.start.get()), range.length)?;
-        }
-        self.run.write_tables(tables)?;
-        Ok(Some(0))
-    }
-
-    /// Room for zeros that are to be stored: kept by the file system where it can.
-    fn keep_zeros(&self, at: HostOffset, length: u64) -> Result<()> {
-        let file = self.run.file;
-        if !self.run.plan.reads_zeros {
-            self.run.write_zeros(at, length)?;
-        }
-        Ok(file
-            .allocate(at, length)
-            .map_err(|source| DiskError::io("allocating room", file, at, source))?)
-    }
-
-    /// A void of a source over a base: left to the base where that has the same, else zeros.
-    fn void_over_base(
-        &mut self,
-        turn: u64,
-        range: GuestRange,
-        void: Void,
-        base: &Disk,
-        layer: Option<usize>,
-    ) -> Result<Option<u64>> {
-        let is_left = match (void, layer) {
-            (Void::Hole, Some(_)) => true,
-            (Void::Zeros { layer: zeros }, Some(base_layer)) => zeros >= base_layer,
-            (Void::Lost { .. }, _) | (_, None) => false,
-        };
-        let is_left = is_left || {
-            let mut extents = base.extents(range);
-            extents.try_fold(true, |all, extent| extent.map(|e| all && e.payload.is_zero()))?
-        };
-        let leaves = self.void_leaves(range);
-        let losses = self.void_losses(range, void);
-        let placed = self.run.placed.enter(turn, |state| {
-            state.note(losses, leaves);
-            if !is_left {
-                state.target.zero(range)?;
-            }
-            Ok::<_, DiskError>(state.target.take_tables())
-        });
-        let Some(tables) = placed else { return Ok(None) };
-        self.run.write_tables(tables?)?;
-        Ok(Some(0))
-    }
-
-    fn void_losses(&self, range: GuestRange, void: Void) -> Vec<Loss> {
-        let Void::Lost { part, lost } = void else { return Vec::new() };
-        vec![Loss { source: part, range, lost, filled: Filled::Zeros }]
-    }
-
-    fn void_leaves(&self, range: GuestRange) -> Vec<Leaf> {
-        if !self.run.plan.digest {
-            return Vec::new();
-        }
-        let zeros = vec![0; in_memory(LEAF)];
-        let size = self.run.source.size();
-        let starts = (range.start.get()..range.end().get()).step_by(in_memory(LEAF));
-        starts.map(|start| digest::leaf(&zeros, start, size)).collect()
     }
 
     fn stretches(
@@ -529,33 +435,6 @@ impl<'r, 'a> Worker<'r, 'a> {
             self.run.write(&[&self.data[part]], *at)?;
         }
         Ok(())
-    }
-}
-
-impl Kept {
-    fn clear(&mut self) {
-        self.bytes.clear();
-        self.streams.clear();
-    }
-
-    /// Keeps the stream of which `part` of the batch was unpacked, where that is one cluster of
-    /// the target and packing gained something.
-    fn add(&mut self, part: Range<usize>, cluster: usize, stream: &[u8]) {
-        if part.len() != cluster || !part.start.is_multiple_of(cluster) || stream.len() >= cluster {
-            return;
-        }
-        let number = part.start / cluster;
-        if self.streams.len() <= number {
-            self.streams.resize(number + 1, 0..0);
-        }
-        let start = self.bytes.len();
-        self.bytes.extend_from_slice(stream);
-        self.streams[number] = start..self.bytes.len();
-    }
-
-    fn stream(&self, number: usize) -> Option<&[u8]> {
-        let stream = self.streams.get(number)?;
-        (!stream.is_empty()).then(|| &self.bytes[stream.clone()])
     }
 }
 
