@@ -3,10 +3,10 @@
 
 mod common;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
-use calve_testkit::{Builder, Random, qemu};
+use calve_testkit::{Builder, Mounted, Random, qemu};
 use common::Bench;
 
 const MIB: u64 = 1 << 20;
@@ -35,43 +35,17 @@ fn image() -> (Vec<u8>, Vec<u8>) {
     (builder.build(), disk)
 }
 
-/// A file system in a file, mounted as long as this lives.
-struct Mounted {
-    folder: PathBuf,
-}
-
-impl Mounted {
-    /// `None`, and a loud word, where that cannot be had here.
-    fn new(bench: &Bench, kind: &str) -> Option<Self> {
-        let mkfs = format!("mkfs.{kind}");
-        if !qemu::has(&mkfs) {
-            return None;
-        }
-        let (backing, folder) = (bench.file(&format!("{kind}.img")), bench.file(kind));
-        let file = std::fs::File::create(&backing).expect("a file");
-        file.set_len(512 * MIB).expect("a sparse file");
-        std::fs::create_dir(&folder).expect("a folder");
-        let made = Command::new(mkfs).arg("-q").arg(&backing).output().expect("starts");
-        assert!(made.status.success(), "{kind}: {}", String::from_utf8_lossy(&made.stderr));
-        let mount = Command::new("mount").args(["-o", "loop"]).arg(&backing).arg(&folder).output();
-        if !mount.is_ok_and(|output| output.status.success()) {
-            // Not a missing tool: only root may mount, and not everywhere.
-            qemu::skipped(&format!("mounting {kind} from a file needs root and loop devices"));
-            return None;
-        }
-        Some(Self { folder })
+/// A mounted file system; `None`, and a loud word, where that cannot be had here.
+fn mounted(bench: &Bench, kind: &str) -> Option<Mounted> {
+    if !qemu::has(&format!("mkfs.{kind}")) {
+        return None;
     }
-
-    fn path(&self, name: &str) -> String {
-        self.folder.join(name).to_str().expect("a plain name").to_owned()
+    let mounted = Mounted::new(bench.path(), kind, 512 * MIB).expect("a file system");
+    if mounted.is_none() {
+        // Not a missing tool: only root may mount, and not everywhere.
+        qemu::skipped(&format!("mounting {kind} from a file needs root and loop devices"));
     }
-}
-
-impl Drop for Mounted {
-    fn drop(&mut self) {
-        let unmounted = Command::new("umount").arg(&self.folder).output();
-        assert!(unmounted.is_ok_and(|output| output.status.success()), "unmounted again");
-    }
+    mounted
 }
 
 /// Bytes that the extents of a file have for themselves, as the file system tells.
@@ -86,9 +60,10 @@ fn exclusive(path: &str) -> u64 {
 
 fn on(kind: &str) {
     let bench = Bench::new();
-    let Some(mounted) = Mounted::new(&bench, kind) else { return };
+    let Some(mounted) = mounted(&bench, kind) else { return };
+    let path = |name| mounted.folder().join(name).to_str().expect("a plain name").to_owned();
     let (image, disk) = image();
-    let old = mounted.path("old.qcow");
+    let old = path("old.qcow");
     std::fs::write(&old, image).expect("a file");
     let plain: &[&str] = &["-O", "raw"];
     let same: &[&str] = &["-O", "qcow2", "-o", "cluster_size=4k"];
@@ -96,7 +71,7 @@ fn on(kind: &str) {
     let smaller: &[&str] = &["-O", "qcow2", "-o", "cluster_size=1k"];
     for format in [plain, same, larger, smaller] {
         for more in [&["--verify"][..], &[], &["--copy", "clone"], &["--copy", "read"]] {
-            let new = mounted.path("new");
+            let new = path("new");
             let shares = !(more == ["--copy", "read"] || format == smaller);
             let arguments = [&["convert", "-q", "--output", "json"], format, more].concat();
             let arguments = [&arguments[..], &[&old, &new]].concat();
@@ -116,7 +91,7 @@ fn on(kind: &str) {
                 assert!(own < 2 * MIB, "{kind} {format:?} {more:?}: {own} bytes of its own");
             }
             if format != plain && qemu::has("qemu-img") {
-                qemu::assert_clean(Path::new(&mounted.folder), "new");
+                qemu::assert_clean(mounted.folder(), "new");
             }
             std::fs::remove_file(new).expect("a file");
         }

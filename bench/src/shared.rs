@@ -1,35 +1,12 @@
-//! File systems whose files can share blocks, each in a file and mounted for as long as it takes.
+//! File systems whose files can share blocks.
 
 use std::io;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
+
+use calve_testkit::Mounted;
 
 use crate::fresh;
 use crate::measure::median;
-
-struct Mounted {
-    folder: PathBuf,
-}
-
-impl Mounted {
-    /// `None` where that cannot be had here: without root, loop devices or the tools.
-    fn new(folder: &Path, kind: &str) -> io::Result<Option<Self>> {
-        let (backing, mounted) = (folder.join(format!("{kind}.img")), folder.join(kind));
-        std::fs::File::create(&backing)?.set_len(3 << 30)?;
-        std::fs::create_dir_all(&mounted)?;
-        let made = Command::new(format!("mkfs.{kind}")).arg("-q").arg(&backing).output();
-        let mount = Command::new("mount").args(["-o", "loop"]).arg(&backing).arg(&mounted).output();
-        let is_there = [made, mount].into_iter().all(|done| done.is_ok_and(|o| o.status.success()));
-        Ok(is_there.then_some(Self { folder: mounted }))
-    }
-}
-
-impl Drop for Mounted {
-    fn drop(&mut self) {
-        // Where that fails, removing the folder afterwards tells.
-        let _ = Command::new("umount").arg(&self.folder).status();
-    }
-}
 
 /// Conversions of a plain image beside itself, on each such file system.
 pub(crate) fn table(folder: &Path, calve: &str, rounds: usize) -> io::Result<String> {
@@ -38,11 +15,11 @@ pub(crate) fn table(folder: &Path, calve: &str, rounds: usize) -> io::Result<Str
          | file system | to | calve s | better qemu-img s | qemu-img / calve |\n|---|---|---:|---:|---:|\n",
     );
     for kind in ["xfs", "btrfs"] {
-        let Some(mounted) = Mounted::new(folder, kind)? else {
+        let Some(mounted) = Mounted::new(folder, kind, 3 << 30)? else {
             text += &format!("| {kind} | not to be had here | | | |\n");
             continue;
         };
-        std::fs::copy(folder.join("part.qcow"), mounted.folder.join("part.qcow"))?;
+        std::fs::copy(folder.join("part.qcow"), mounted.folder().join("part.qcow"))?;
         for target in ["raw", "qcow2", "qcow2 -o cluster_size=4k"] {
             let lines = [
                 format!("{calve} convert -q -O {target} part.qcow target"),
@@ -52,7 +29,7 @@ pub(crate) fn table(folder: &Path, calve: &str, rounds: usize) -> io::Result<Str
             let mut took = lines.each_ref().map(|_| Vec::new());
             for _ in 0..=rounds {
                 for (line, took) in lines.iter().zip(&mut took) {
-                    took.push(fresh(&mounted.folder, line)?.wall);
+                    took.push(fresh(mounted.folder(), line)?.wall);
                 }
             }
             let [ours, serial, parallel] = took.map(median);

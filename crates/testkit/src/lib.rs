@@ -3,6 +3,7 @@
 //! This is the only place that can write version 1.
 
 mod builder;
+mod mounted;
 mod pack;
 mod random;
 mod reference;
@@ -12,6 +13,7 @@ pub mod corpus;
 pub mod qemu;
 
 pub use builder::{Builder, XenOrder};
+pub use mounted::Mounted;
 pub use pack::{Encryption, deflated};
 pub use random::{Random, Sketch, seeds};
 pub use reference::{Reference, read};

@@ -1,0 +1,46 @@
+//! File systems in files, mounted for as long as somebody needs them.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// A file system in a sparse file, unmounted when dropped.
+pub struct Mounted {
+    folder: PathBuf,
+}
+
+impl Mounted {
+    /// Makes a file system of `size` bytes with `mkfs.KIND`, in a file in `folder`, and mounts it
+    /// there under its kind's name. `None` where that cannot be had here: without the tool, root
+    /// or loop devices.
+    ///
+    /// # Errors
+    /// Where the tool is there and fails.
+    pub fn new(folder: &Path, kind: &str, size: u64) -> io::Result<Option<Self>> {
+        let (backing, mounted) = (folder.join(format!("{kind}.img")), folder.join(kind));
+        File::create(&backing)?.set_len(size)?;
+        std::fs::create_dir_all(&mounted)?;
+        let made = Command::new(format!("mkfs.{kind}")).arg("-q").arg(&backing).output();
+        let Ok(made) = made else { return Ok(None) };
+        if !made.status.success() {
+            let said = String::from_utf8_lossy(&made.stderr).into_owned();
+            return Err(io::Error::other(format!("mkfs.{kind}: {said}")));
+        }
+        let mount = Command::new("mount").args(["-o", "loop"]).arg(&backing).arg(&mounted).output();
+        let is_mounted = mount.is_ok_and(|output| output.status.success());
+        Ok(is_mounted.then_some(Self { folder: mounted }))
+    }
+
+    /// Where it is mounted.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let unmounted = Command::new("umount").arg(&self.folder).output();
+        assert!(unmounted.is_ok_and(|output| output.status.success()), "unmounted again");
+    }
+}
