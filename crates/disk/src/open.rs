@@ -167,20 +167,31 @@ impl Opening<'_> {
     fn open_image(&mut self, format: Format, storage: Box<dyn Storage>) -> Result<Box<dyn Image>> {
         match format {
             Format::Raw => Ok(Box::new(RawImage::open(storage)?)),
-            Format::Qcow2 => Ok(Box::new(Qcow2Image::open(storage, self.data_file()?)?)),
+            Format::Qcow2 => {
+                let data_file = self.data_file()?;
+                let image = Qcow2Image::open(storage, data_file, self.passphrase())?;
+                self.count_key(&image);
+                Ok(Box::new(image))
+            }
             Format::Qcow1 => {
-                let passphrases = &self.options.passphrases;
-                let passphrase = match passphrases.len() {
-                    1 => passphrases.first(),
-                    _ => passphrases.get(self.keys_used),
-                };
-                let image = Qcow1Image::open(storage, passphrase)?;
-                if image.facts().is_encrypted {
-                    self.keys_used += 1;
-                }
+                let image = Qcow1Image::open(storage, self.passphrase())?;
+                self.count_key(&image);
                 Ok(Box::new(image))
             }
         }
+    }
+
+    /// The passphrase of the next layer that is encrypted.
+    fn passphrase(&self) -> Option<&Passphrase> {
+        let passphrases = &self.options.passphrases;
+        match passphrases.len() {
+            1 => passphrases.first(),
+            _ => passphrases.get(self.keys_used),
+        }
+    }
+
+    fn count_key(&mut self, image: &dyn Image) {
+        self.keys_used += usize::from(image.facts().is_encrypted);
     }
 
     fn data_file(&self) -> Result<Option<Box<dyn Storage>>> {

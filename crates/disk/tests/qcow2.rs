@@ -116,19 +116,39 @@ fn an_external_data_file_is_read_only_where_it_is_named() {
 }
 
 #[test]
-fn encryption_is_refused_by_name() {
+fn luks_is_refused_by_name() {
     if !qemu::has("qemu-img") {
         return;
     }
     let folder = tempfile::tempdir().expect("a folder");
-    for (format, name) in [("luks", "LUKS"), ("aes", "AES")] {
-        let options = format!("encrypt.format={format},encrypt.key-secret=s");
-        let make = ["create", "-f", "qcow2", "--object", "secret,id=s,data=x", "-o", &options];
-        qemu::img(folder.path(), &[&make[..], &["c.qcow2", "1M"]].concat());
-        let error = open(&folder.path().join("c.qcow2")).err().expect("refused");
-        assert!(matches!(error, Error::Unsupported { .. }), "{error}");
-        assert!(error.to_string().contains(name), "{error}");
+    let make = ["create", "-f", "qcow2", "--object", "secret,id=s,data=x", "-o"];
+    let options = ["encrypt.format=luks,encrypt.key-secret=s", "c.qcow2", "1M"];
+    qemu::img(folder.path(), &[&make[..], &options].concat());
+    let error = open(&folder.path().join("c.qcow2")).err().expect("refused");
+    assert!(matches!(error, Error::Unsupported { .. }), "{error}");
+    assert!(error.to_string().contains("LUKS"), "{error}");
+}
+
+#[test]
+fn the_encryption_of_version_1_is_read_in_qcow2_too() {
+    if !qemu::has("qemu-img") || !qemu::has("qemu-io") {
+        return;
     }
+    let folder = tempfile::tempdir().expect("a folder");
+    let secret = ["--object", "secret,id=s,data=sesame"];
+    let options = "encrypt.format=aes,encrypt.key-secret=s,cluster_size=4k";
+    let make = ["create", "-f", "qcow2", "-o", options, "a.qcow2", "1M"];
+    qemu::img(folder.path(), &[&make[..1], &secret, &make[1..]].concat());
+    let name = "driver=qcow2,encrypt.key-secret=s,file.filename=a.qcow2";
+    let write = ["-c", "write -P 7 3000 90000", "-c", "write -P 9 700k 512", "--image-opts", name];
+    qemu::io(folder.path(), &[&secret[..], &write].concat());
+    let path = folder.path().join("a.qcow2");
+    assert!(matches!(open(&path).expect("opens").require_keys(), Err(Error::Key { .. })));
+    let passphrases = vec![calve_disk::codec::aes::Passphrase::new(b"sesame".to_vec())];
+    let disk = Disk::open(&path, &OpenOptions { passphrases, ..OpenOptions::default() });
+    let [object, value] = secret;
+    let expected = qemu::content(folder.path(), &[object, value, "--image-opts"], name);
+    assert!(bytes(&disk.expect("opens")) == expected);
 }
 
 /// An empty image with a table of feature names, as QEMU writes it.

@@ -136,5 +136,5 @@ pub(crate) fn write_qcow2(
 
 /// The disk that a qcow2 image makes.
 pub(crate) fn qcow2(storage: Box<dyn Storage>) -> Result<Disk> {
-    Ok(Disk::of_layers(vec![Layer::detached(Box::new(Qcow2Image::open(storage, None)?))]))
+    Ok(Disk::of_layers(vec![Layer::detached(Box::new(Qcow2Image::open(storage, None, None)?))]))
 }

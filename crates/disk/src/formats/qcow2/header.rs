@@ -57,6 +57,9 @@ const FEATURE_NAMES: u32 = 0x6803_F857;
 /// The extension that names the external data file.
 const DATA_FILE: u32 = 0x4441_5441;
 
+pub(super) const CRYPT_NONE: u32 = 0;
+pub(super) const CRYPT_AES: u32 = 1;
+
 const DIRTY: u64 = 1 << 0;
 const CORRUPT: u64 = 1 << 1;
 const HAS_DATA_FILE: u64 = 1 << 2;
@@ -87,6 +90,7 @@ pub(super) struct Header {
     pub(super) has_lazy_refcounts: bool,
     pub(super) is_corrupt: bool,
     pub(super) is_dirty: bool,
+    pub(super) is_encrypted: bool,
     pub(super) refcount_bits: u32,
     pub(super) snapshots: u32,
     pub(super) backing_name: Option<Vec<u8>>,
@@ -152,6 +156,7 @@ pub(super) fn parse(start: &[u8]) -> Result<Header, Objection> {
         has_lazy_refcounts: raw.compatible.get() & LAZY_REFCOUNTS != 0,
         is_corrupt: raw.incompatible.get() & CORRUPT != 0,
         is_dirty: raw.incompatible.get() & DIRTY != 0,
+        is_encrypted: raw.crypt_method.get() == CRYPT_AES,
         refcount_bits: 1 << raw.refcount_order.get(),
         snapshots: raw.snapshots.get(),
         backing_name: None,
@@ -209,8 +214,7 @@ impl RawHeader {
             return Err(Objection::Unsupported(what));
         }
         let what = match self.crypt_method.get() {
-            0 => None,
-            1 => Some("is encrypted with qcow2's AES, which is not supported".to_owned()),
+            CRYPT_NONE | CRYPT_AES => None,
             2 => Some("is encrypted with LUKS, which is not supported".to_owned()),
             other => Some(format!("is encrypted by method {other}, which is not supported")),
         };

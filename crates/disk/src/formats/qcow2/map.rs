@@ -7,7 +7,7 @@ use super::entry::{self, Dialect, Entry, SUBCLUSTERS};
 use crate::error::Result;
 use crate::extent::{Encoding, ExtentList, Lost, Payload, Stored};
 use crate::finding::Rule;
-use crate::units::{ClusterSize, GuestOffset, GuestRange, HostOffset, in_memory};
+use crate::units::{ClusterSize, GuestOffset, GuestRange, HostOffset, SECTOR, in_memory};
 
 /// Entries of the L1 table that are read at once.
 const L1_PAGE: u64 = 4096;
@@ -120,11 +120,17 @@ impl<'a> Walk<'a> {
         let end = end.min(self.end);
         let cluster_start = self.cluster_size().floor(self.guest());
         let from = at + (self.guest() - cluster_start);
-        let present = self.image.data_size.saturating_sub(from);
+        let is_encrypted = self.image.header.is_encrypted;
+        let encoding = if is_encrypted { Encoding::Encrypted } else { Encoding::Plain };
+        let mut present = self.image.data_size.saturating_sub(from);
+        if is_encrypted && present < end - self.guest() {
+            // Encrypted sectors are worth something only whole.
+            present = (self.image.data_size / SECTOR * SECTOR).saturating_sub(from);
+        }
         let length = present.min(end - self.guest());
         if length > 0 {
             let at = HostOffset::new(from);
-            let stored = Stored { layer: 0, at, length, encoding: Encoding::Plain };
+            let stored = Stored { layer: 0, at, length, encoding };
             self.push_to(self.guest() + length, Payload::Stored(stored));
         }
         let rule = if at >= self.image.data_size {

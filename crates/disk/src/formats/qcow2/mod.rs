@@ -11,6 +11,7 @@ pub use target::{Qcow2Target, Qcow2TargetOptions, RecordedBacking};
 
 use std::path::Path;
 
+use crate::codec::aes::{Passphrase, SectorCipher};
 use crate::error::{Error, Result};
 use crate::extent::{Codec, ExtentList};
 use crate::finding::Finding;
@@ -53,18 +54,25 @@ pub struct Qcow2Image {
     data_file: Option<Box<dyn Storage>>,
     /// The length in bytes of the file in which plain clusters are.
     data_size: u64,
+    cipher: Option<SectorCipher>,
     facts: Facts,
 }
 
 impl Qcow2Image {
-    /// Opens a qcow2 image. `data_file` is the external data file, where it has one.
+    /// Opens a qcow2 image. `data_file` is the external data file, where it has one;
+    /// `passphrase` is used where the image has the encryption that version 1 had, and whether it
+    /// is the right one, that cannot tell.
     ///
     /// # Errors
     /// [`Error::Broken`] where a number of the header is impossible; [`Error::Unsupported`] for
-    /// encryption and for every incompatible feature that is not known, by name; and
+    /// other encryption and for every incompatible feature that is not known, by name; and
     /// [`Error::Refused`] where the image has an external data file that was not given: its name
     /// comes out of the image, and is not followed.
-    pub fn open(storage: Box<dyn Storage>, data_file: Option<Box<dyn Storage>>) -> Result<Self> {
+    pub fn open(
+        storage: Box<dyn Storage>,
+        data_file: Option<Box<dyn Storage>>,
+        passphrase: Option<&Passphrase>,
+    ) -> Result<Self> {
         let path = storage.path().to_owned();
         let file_size = size_of(&*storage)?;
         let mut start = vec![0; in_memory(file_size.min(HEADER_LENGTH.into()))];
@@ -76,7 +84,9 @@ impl Qcow2Image {
         check_data_file(&path, &header, data_file.as_deref())?;
         let data_size = data_file.as_deref().map_or(Ok(file_size), size_of)?;
         let facts = facts(&header, file_size);
-        Ok(Self { header, pages: Pages::new(storage, file_size), data_file, data_size, facts })
+        let cipher = passphrase.filter(|_| header.is_encrypted).map(SectorCipher::new);
+        let pages = Pages::new(storage, file_size);
+        Ok(Self { header, pages, data_file, data_size, cipher, facts })
     }
 }
 
@@ -95,6 +105,10 @@ impl Image for Qcow2Image {
 
     fn map(&self, within: GuestRange, found: &mut ExtentList) -> Result<()> {
         map::Walk::new(self, within, found).run()
+    }
+
+    fn cipher(&self) -> Option<&SectorCipher> {
+        self.cipher.as_ref()
     }
 
     fn limit_tables(&self, bytes: usize) {
@@ -152,7 +166,7 @@ fn facts(header: &Header, file_size: u64) -> Facts {
         cluster_size: Some(header.cluster_size),
         backing: backing
             .map(|name| BackingReference { name, format: header.backing_format.clone() }),
-        is_encrypted: false,
+        is_encrypted: header.is_encrypted,
         specific: Specific::Qcow2(Qcow2Facts {
             version: header.version,
             codec: header.codec,
