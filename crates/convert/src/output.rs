@@ -1,20 +1,18 @@
 //! Output: the file that is written, and the name that it bears only when it is whole.
 
-use std::collections::hash_map::RandomState;
-use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::hash::{BuildHasher, Hasher};
 use std::io;
 use std::os::fd::AsRawFd;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use calve_disk::open::{FileIdentity, lock_for_writing};
 use calve_disk::units::HostOffset;
-use calve_disk::{Disk, Error as DiskError, HostFile, HostMove, Storage, StorageMut};
-use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
-use rustix::io::Errno;
+use calve_disk::{
+    Disk, Error as DiskError, HostFile, HostMove, Named, PendingFile, Storage, StorageMut,
+    folder_of,
+};
+use rustix::fs::{Mode, OFlags};
 
 use crate::error::{Error, Result};
 use crate::moves;
@@ -26,17 +24,8 @@ pub(crate) struct Output {
     pub(crate) file: HostFile,
     /// Where it is now: under a temporary name, or under its own.
     pub(crate) path: PathBuf,
-    temporary: Option<Temporary>,
+    pending: Option<PendingFile>,
     target: PathBuf,
-}
-
-/// A file under a temporary name, in the folder of the final one. Removed when dropped.
-struct Temporary {
-    folder: File,
-    name: OsString,
-    target_name: OsString,
-    replaces: bool,
-    has_final_name: bool,
 }
 
 impl Output {
@@ -82,16 +71,16 @@ impl Output {
         Ok(Self {
             file: written_as(file, path.clone(), cache),
             path: path.clone(),
-            temporary: None,
+            pending: None,
             target: path,
         })
     }
 
     fn create(target: &Path, replaces: bool, cache: Cache, mode: u32) -> Result<Self> {
         let refused = |why: &str| Error::Target { path: target.to_owned(), why: why.to_owned() };
-        let Some(target_name) = target.file_name() else {
+        if target.file_name().is_none() {
             return Err(refused("is no file name"));
-        };
+        }
         match std::fs::symlink_metadata(target) {
             Ok(there) if there.is_dir() => return Err(refused("is a folder")),
             Ok(there) if !there.is_file() && !there.is_symlink() => {
@@ -104,29 +93,8 @@ impl Output {
                 return Err(DiskError::host("looking at the target", target, error).into());
             }
         }
-        let folder_path = folder_of(target);
-        let failed = |error: Errno| DiskError::host("creating the target", target, error);
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let folder = rustix::fs::open(folder_path, flags, Mode::empty()).map_err(failed)?;
-        let (file, name) = loop {
-            let name = temporary_name(target_name);
-            let flags =
-                OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-            match rustix::fs::openat(&folder, &name, flags, Mode::from_raw_mode(mode)) {
-                Ok(file) => break (File::from(file), name),
-                Err(Errno::EXIST) => {}
-                Err(error) => return Err(failed(error).into()),
-            }
-        };
-        let temporary = Temporary {
-            folder: File::from(folder),
-            name,
-            target_name: target_name.to_owned(),
-            replaces,
-            has_final_name: false,
-        };
-        let path = folder_path.join(&temporary.name);
-        // From here on the file goes away with `temporary`, whatever fails.
+        let (file, pending) = PendingFile::create(target, replaces, mode)?;
+        // From here on the file goes away with `pending`, whatever fails.
         let file = if write_flags(cache) == 0 {
             file
         } else {
@@ -134,15 +102,15 @@ impl Output {
                 .read(true)
                 .write(true)
                 .custom_flags(write_flags(cache))
-                .open(&path)
+                .open(pending.path())
                 .map_err(|source| DiskError::host("creating the target", target, source))?
         };
         lock_for_writing(&file, target)?;
         Ok(Self {
             // What goes wrong with it is told under the name that the caller knows.
             file: written_as(file, target.to_owned(), cache),
-            path,
-            temporary: Some(temporary),
+            path: pending.path().to_owned(),
+            pending: Some(pending),
             target: target.to_owned(),
         })
     }
@@ -180,61 +148,14 @@ impl Output {
 
     /// Gives the file its name. Its content must be on the medium already.
     pub(crate) fn commit(mut self, cache: Cache) -> Result<()> {
-        let Some(mut temporary) = self.temporary.take() else { return Ok(()) };
-        let named = temporary.take_name();
-        match named {
-            Ok(()) => temporary.has_final_name = true,
-            Err(Errno::EXIST) => {
+        let Some(pending) = self.pending.take() else { return Ok(()) };
+        match pending.take_name(cache != Cache::Unsafe)? {
+            Named::Yes => Ok(()),
+            Named::Taken => {
                 let why = "came into being while the conversion ran".to_owned();
-                return Err(Error::Target { path: self.target, why });
-            }
-            Err(error) => {
-                return Err(DiskError::host("naming the target", &self.target, error).into());
+                Err(Error::Target { path: self.target, why })
             }
         }
-        if cache == Cache::Unsafe {
-            return Ok(());
-        }
-        temporary.folder.sync_all().map_err(|source| {
-            temporary.take_name_back();
-            DiskError::host("syncing the folder", &self.target, source).into()
-        })
-    }
-}
-
-impl Temporary {
-    /// Takes a name away that may not last. What it replaced is gone, and then the new file is
-    /// better than none.
-    fn take_name_back(&self) {
-        if !self.replaces {
-            // Best effort: the failure that led here is what is told.
-            let _ = rustix::fs::unlinkat(&self.folder, &self.target_name, AtFlags::empty());
-        }
-    }
-
-    fn take_name(&self) -> std::result::Result<(), Errno> {
-        let (folder, from, to) = (&self.folder, &self.name, &self.target_name);
-        if self.replaces {
-            return rustix::fs::renameat(folder, from, folder, to);
-        }
-        match rustix::fs::renameat_with(folder, from, folder, to, RenameFlags::NOREPLACE) {
-            // A file system that cannot rename without replacing can still link without it.
-            Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
-                rustix::fs::linkat(folder, from, folder, to, AtFlags::empty())?;
-                rustix::fs::unlinkat(folder, from, AtFlags::empty())
-            }
-            done => done,
-        }
-    }
-}
-
-impl Drop for Temporary {
-    fn drop(&mut self) {
-        if self.has_final_name {
-            return;
-        }
-        // Best effort: there is nobody left to tell.
-        let _ = rustix::fs::unlinkat(&self.folder, &self.name, AtFlags::empty());
     }
 }
 
@@ -248,25 +169,6 @@ pub(crate) fn is_remote(file: &File) -> bool {
     const CEPH: i64 = 0x00C3_6400;
     let kind = rustix::fs::fstatfs(file).map(|status| status.f_type);
     kind.is_ok_and(|kind| [NFS, CIFS, SMB2, CEPH].contains(&kind))
-}
-
-fn folder_of(target: &Path) -> &Path {
-    match target.parent() {
-        Some(folder) if folder != Path::new("") => folder,
-        _ => Path::new("."),
-    }
-}
-
-/// A name beside the final one that says whose it is, in case the machine fails.
-fn temporary_name(target: &OsStr) -> OsString {
-    const LONGEST: usize = 200;
-    let bytes = target.as_bytes();
-    let shown = &bytes[..bytes.len().min(LONGEST)];
-    let random = RandomState::new().build_hasher().finish();
-    let mut name = OsString::from(".");
-    name.push(OsStr::from_bytes(shown));
-    name.push(format!(".calve-{random:016x}"));
-    name
 }
 
 /// Nobody may read the result who may not read the source.

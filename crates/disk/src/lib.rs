@@ -14,6 +14,7 @@ mod finding;
 mod image;
 mod judge;
 mod pages;
+mod pending;
 mod storage;
 mod target;
 
@@ -31,5 +32,6 @@ pub use formats::Format;
 pub use image::{BackingReference, Facts, Image, Specific, Survey};
 pub use judge::Judgement;
 pub use open::OpenOptions;
+pub use pending::{Named, PendingFile, folder_of};
 pub use storage::{DIRECT_BLOCK, HostFile, HostMove, Region, Storage, StorageMut};
 pub use target::{Finish, Form, Placed, TableWrite, Target};

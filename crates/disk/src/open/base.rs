@@ -10,6 +10,7 @@ use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use crate::error::{Error, Result};
+use crate::pending::folder_of;
 
 /// A name out of an image, made harmless: control bytes, bytes that are no UTF-8 and characters
 /// that turn the direction of writing become escapes.
@@ -100,13 +101,6 @@ enum Outcome {
 
 fn failure(error: Errno) -> String {
     format!("cannot be opened: {}", std::io::Error::from(error))
-}
-
-fn folder_of(path: &Path) -> &Path {
-    match path.parent() {
-        Some(folder) if folder != Path::new("") => folder,
-        _ => Path::new("."),
-    }
 }
 
 /// The ways in which `path` can be spelled from inside `root`: as it is written, with the links

@@ -1,0 +1,151 @@
+//! Pending: a file that gets its name when it is whole, and goes away when it never is.
+
+use std::collections::hash_map::RandomState;
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::hash::{BuildHasher, Hasher};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
+use rustix::io::Errno;
+
+use crate::error::{Error, Result};
+
+/// A file under a temporary name, in the folder of the final one. Removed when dropped.
+pub struct PendingFile {
+    folder: File,
+    path: PathBuf,
+    name: OsString,
+    target: PathBuf,
+    target_name: OsString,
+    replaces: bool,
+    has_final_name: bool,
+}
+
+/// Whether a pending file got its name.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Named {
+    /// It has its name.
+    Yes,
+    /// Another file has it by now, and was not to be replaced.
+    Taken,
+}
+
+impl PendingFile {
+    /// Creates an empty file beside `target`, whose name it will take, with the permissions
+    /// `mode`, and opens it for reading and writing. `replaces` says whether what bears that name
+    /// then goes away.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] where `target` is no file name; [`Error::Io`] where the host fails.
+    pub fn create(target: &Path, replaces: bool, mode: u32) -> Result<(File, Self)> {
+        let Some(target_name) = target.file_name() else {
+            return Err(Error::Refused { path: target.to_owned(), why: "is no file name".into() });
+        };
+        let folder_path = folder_of(target);
+        let failed = |error: Errno| Error::host("creating the target", target, error);
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let folder = rustix::fs::open(folder_path, flags, Mode::empty()).map_err(failed)?;
+        let (file, name) = loop {
+            let name = temporary_name(target_name);
+            let flags =
+                OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+            match rustix::fs::openat(&folder, &name, flags, Mode::from_raw_mode(mode)) {
+                Ok(file) => break (File::from(file), name),
+                Err(Errno::EXIST) => {}
+                Err(error) => return Err(failed(error)),
+            }
+        };
+        let pending = Self {
+            folder: File::from(folder),
+            path: folder_path.join(&name),
+            name,
+            target: target.to_owned(),
+            target_name: target_name.to_owned(),
+            replaces,
+            has_final_name: false,
+        };
+        Ok((file, pending))
+    }
+
+    /// Where it is now, under its temporary name.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Gives the file its name and, where `durable` says so, returns when the name is on the
+    /// medium. The content must be there already.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where the host fails; the file then does not bear the name, unless it
+    /// replaced what bore it.
+    pub fn take_name(mut self, durable: bool) -> Result<Named> {
+        match self.rename() {
+            Ok(()) => self.has_final_name = true,
+            Err(Errno::EXIST) => return Ok(Named::Taken),
+            Err(error) => return Err(Error::host("naming the target", &self.target, error)),
+        }
+        if durable {
+            self.folder.sync_all().map_err(|source| {
+                self.take_name_back();
+                Error::host("syncing the folder", &self.target, source)
+            })?;
+        }
+        Ok(Named::Yes)
+    }
+
+    fn rename(&self) -> std::result::Result<(), Errno> {
+        let (folder, from, to) = (&self.folder, &self.name, &self.target_name);
+        if self.replaces {
+            return rustix::fs::renameat(folder, from, folder, to);
+        }
+        match rustix::fs::renameat_with(folder, from, folder, to, RenameFlags::NOREPLACE) {
+            // A file system that cannot rename without replacing can still link without it.
+            Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
+                rustix::fs::linkat(folder, from, folder, to, AtFlags::empty())?;
+                rustix::fs::unlinkat(folder, from, AtFlags::empty())
+            }
+            done => done,
+        }
+    }
+
+    /// Takes a name away that may not last. What it replaced is gone, and then the new file is
+    /// better than none.
+    fn take_name_back(&self) {
+        if !self.replaces {
+            // Best effort: the failure that led here is what is told.
+            let _ = rustix::fs::unlinkat(&self.folder, &self.target_name, AtFlags::empty());
+        }
+    }
+}
+
+impl Drop for PendingFile {
+    fn drop(&mut self) {
+        if self.has_final_name {
+            return;
+        }
+        // Best effort: there is nobody left to tell.
+        let _ = rustix::fs::unlinkat(&self.folder, &self.name, AtFlags::empty());
+    }
+}
+
+/// The folder that a file is in, as a path that can be opened.
+pub fn folder_of(target: &Path) -> &Path {
+    match target.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    }
+}
+
+/// A name beside the final one that says whose it is, in case the machine fails.
+fn temporary_name(target: &OsStr) -> OsString {
+    const LONGEST: usize = 200;
+    let bytes = target.as_bytes();
+    let shown = &bytes[..bytes.len().min(LONGEST)];
+    let random = RandomState::new().build_hasher().finish();
+    let mut name = OsString::from(".");
+    name.push(OsStr::from_bytes(shown));
+    name.push(format!(".calve-{random:016x}"));
+    name
+}
