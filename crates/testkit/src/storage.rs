@@ -120,7 +120,8 @@ impl<S> Faulty<S> {
         self.left.load(Ordering::SeqCst) == u64::MAX
     }
 
-    fn step(&self) -> io::Result<()> {
+    /// Counts an access to something beside the storage, which may be the one that fails.
+    pub fn step(&self) -> io::Result<()> {
         let step = |left: u64| Some(if left == u64::MAX { left } else { left.wrapping_sub(1) });
         match self.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, step) {
             Ok(0) => Err(io::Error::other("a fault of the test")),
@@ -220,6 +221,8 @@ pub enum Access {
     SetSize(u64),
     /// Everything before is on the medium.
     Sync,
+    /// A note beside the storage was written, or taken away, and is on the medium.
+    Noted(Option<Vec<u8>>),
 }
 
 /// What was done to storage, in order; clones share it.
@@ -239,7 +242,8 @@ impl Recorder {
         self.accesses().iter().map(of).sum()
     }
 
-    fn push(&self, access: Access) {
+    /// Adds what was done to something beside the storage.
+    pub fn push(&self, access: Access) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(access);
     }
 }

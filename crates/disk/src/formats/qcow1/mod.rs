@@ -8,6 +8,9 @@ mod occupied;
 mod producer;
 mod survey;
 mod tables;
+mod visit;
+
+pub use visit::VisitedTable;
 
 use std::fmt;
 use std::sync::OnceLock;

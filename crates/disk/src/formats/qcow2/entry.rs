@@ -47,6 +47,18 @@ pub(super) fn l2_table(raw: u64) -> Option<u64> {
     Some(raw & OFFSET).filter(|at| *at != 0)
 }
 
+/// Bits of a packed cluster's entry that are its offset.
+pub(super) fn packed_offset_bits(size: ClusterSize) -> u32 {
+    70u32.saturating_sub(size.bits().into())
+}
+
+/// The entry of a packed cluster: `length` bytes, at least one, from host offset `at`.
+pub(super) fn of_packed(at: u64, length: u64, size: ClusterSize) -> u64 {
+    let last = (at & low_bits(9)).saturating_add(length).saturating_sub(1);
+    let more_sectors = last.checked_shr(9).unwrap_or(0);
+    PACKED | more_sectors.checked_shl(packed_offset_bits(size)).unwrap_or(0) | at
+}
+
 impl Dialect {
     /// Takes a plain entry apart.
     pub(super) fn decode(self, raw: u64) -> Entry {
@@ -100,7 +112,7 @@ impl Dialect {
             return Entry::Invalid;
         }
         let bits = u32::from(self.cluster_size.bits());
-        let offset_bits = 70u32.saturating_sub(bits);
+        let offset_bits = packed_offset_bits(self.cluster_size);
         let at = raw & low_bits(offset_bits);
         let more_sectors =
             raw.checked_shr(offset_bits).unwrap_or(0) & low_bits(bits.saturating_sub(8));

@@ -54,6 +54,8 @@ pub(super) const BACKING_FORMAT: u32 = 0xE279_2ACA;
 pub(super) const END: u32 = 0;
 /// The extension that names feature bits.
 const FEATURE_NAMES: u32 = 0x6803_F857;
+/// The extension that says where dirty bitmaps are.
+const BITMAPS: u32 = 0x2385_2875;
 /// The extension that names the external data file.
 const DATA_FILE: u32 = 0x4441_5441;
 
@@ -92,6 +94,10 @@ pub(super) struct Header {
     pub(super) is_dirty: bool,
     pub(super) is_encrypted: bool,
     pub(super) refcount_bits: u32,
+    pub(super) refcount_table_at: u64,
+    pub(super) refcount_table_clusters: u64,
+    /// Whether clusters are in use of which only an extension tells: bitmaps.
+    pub(super) has_bitmaps: bool,
     pub(super) snapshots: u32,
     pub(super) backing_name: Option<Vec<u8>>,
     pub(super) backing_format: Option<String>,
@@ -158,6 +164,9 @@ pub(super) fn parse(start: &[u8]) -> Result<Header, Objection> {
         is_dirty: raw.incompatible.get() & DIRTY != 0,
         is_encrypted: raw.crypt_method.get() == CRYPT_AES,
         refcount_bits: 1 << raw.refcount_order.get(),
+        refcount_table_at: raw.refcount_table_at.get(),
+        refcount_table_clusters: u64::from(raw.refcount_table_clusters.get()),
+        has_bitmaps: extensions.has_bitmaps,
         snapshots: raw.snapshots.get(),
         backing_name: None,
         backing_format: extensions.backing_format,
@@ -301,6 +310,7 @@ impl Header {
 struct Extensions {
     backing_format: Option<String>,
     data_file: Option<Vec<u8>>,
+    has_bitmaps: bool,
     feature_names: Vec<u8>,
 }
 
@@ -330,6 +340,7 @@ impl Extensions {
                     extensions.backing_format = Some(String::from_utf8_lossy(value).into_owned());
                 }
                 DATA_FILE => extensions.data_file = Some(value.to_vec()),
+                BITMAPS => extensions.has_bitmaps = true,
                 FEATURE_NAMES => extensions.feature_names = value.to_vec(),
                 _ => {}
             }

@@ -1,12 +1,16 @@
 //! QCOW version 2 and 3. `docs/qcow2-read.md` (V numbers) and `docs/qcow2-written.md` are the
 //! documents behind this folder.
 
+mod adopted;
 mod entry;
 mod header;
 mod map;
+mod references;
 mod survey;
 mod target;
 
+pub use adopted::{AdoptedImage, TablePlaces};
+pub use references::Reference;
 pub use target::{Qcow2Target, Qcow2TargetOptions, RecordedBacking};
 
 use std::path::Path;

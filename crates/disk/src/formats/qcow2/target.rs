@@ -5,19 +5,19 @@
 //! table. What can be known only at the end is at the end: the L1 table, the refcount table,
 //! and in cluster 0, which is kept free, the header.
 
-mod header;
-mod limits;
+pub(super) mod header;
+pub(super) mod limits;
 mod room;
 
 use std::path::{Path, PathBuf};
 
-use super::entry::{COPIED, PACKED, ZERO};
+use super::entry::{self, COPIED, ZERO};
 use crate::codec;
 use crate::error::{Error, Result};
 use crate::extent::Codec;
 use crate::target::{Finish, Form, Placed, TableWrite, Target};
 use crate::units::{ClusterSize, GuestOffset, GuestRange, HostOffset, SECTOR, in_memory};
-use header::Extensions;
+use header::{Extensions, Fields};
 use room::Room;
 
 /// How a qcow2 disk is written.
@@ -180,8 +180,7 @@ impl Qcow2Target {
         if at.get() >= limits::packed_end(size) {
             return Err(self.unsupported(limits::packed_too_far(size)));
         }
-        let more_sectors = (at.get() % SECTOR + length - 1) / SECTOR;
-        let entry = PACKED | more_sectors << limits::packed_offset_bits(size) | at.get();
+        let entry = entry::of_packed(at.get(), length, size);
         self.entries(range)?.copy_from_slice(&entry.to_be_bytes());
         Ok(Placed { range, at })
     }
@@ -242,8 +241,15 @@ impl Target for Qcow2Target {
         let l1 = std::mem::take(&mut self.l1);
         let l1_entries = u32::try_from(l1.len() / 8).expect("at most 32 MiB");
         let tail = self.room.finish(l1.len() as u64);
-        let header =
-            self.extensions.header(self.cluster_size, self.virtual_size, l1_entries, &tail);
+        let header = self.extensions.header(&Fields {
+            cluster_size: self.cluster_size,
+            virtual_size: self.virtual_size,
+            is_encrypted: false,
+            l1_entries,
+            l1_at: tail.l1_at,
+            refcount_table_at: tail.table_at,
+            refcount_table_clusters: tail.table_clusters,
+        });
         let padded = |bytes| header::padded(bytes, self.cluster_size);
         tables.push(TableWrite { at: tail.l1_at, bytes: padded(l1) });
         let header = TableWrite { at: HostOffset::new(0), bytes: padded(header) };

@@ -4,10 +4,11 @@ use zerocopy::IntoBytes;
 use zerocopy::big_endian::{U32, U64};
 
 use super::RecordedBacking;
-use super::room::Tail;
-use crate::formats::qcow2::header::{BACKING_FORMAT, END, HEADER_LENGTH, MAGIC, RawHeader};
+use crate::formats::qcow2::header::{
+    BACKING_FORMAT, CRYPT_AES, CRYPT_NONE, END, HEADER_LENGTH, MAGIC, RawHeader,
+};
 use crate::limits;
-use crate::units::{ClusterSize, in_memory};
+use crate::units::{ClusterSize, HostOffset, in_memory};
 
 /// Counters of 16 bits.
 const REFCOUNT_ORDER: u32 = 4;
@@ -16,14 +17,14 @@ const REFCOUNT_ORDER: u32 = 4;
 const MAX_BACKING_FORMAT: usize = 15;
 
 /// What comes behind the header's fields: the extensions, then the backing file's name.
-pub(super) struct Extensions {
+pub(in crate::formats::qcow2) struct Extensions {
     bytes: Vec<u8>,
     name_length: u32,
 }
 
 impl Extensions {
     /// The extensions of an image over `backing`, or why they cannot be had.
-    pub(super) fn new(
+    pub(in crate::formats::qcow2) fn new(
         backing: Option<&RecordedBacking>,
         cluster_size: ClusterSize,
     ) -> Result<Self, String> {
@@ -50,30 +51,29 @@ impl Extensions {
         }
     }
 
+    /// Where the header, its extensions and the name end.
+    pub(in crate::formats::qcow2) fn end(&self) -> u64 {
+        u64::from(HEADER_LENGTH) + self.bytes.len() as u64
+    }
+
     /// All that is written to cluster 0. Nothing is written behind it: the rest is never read.
-    pub(super) fn header(
-        &self,
-        cluster_size: ClusterSize,
-        virtual_size: u64,
-        l1_entries: u32,
-        tail: &Tail,
-    ) -> Vec<u8> {
+    pub(in crate::formats::qcow2) fn header(&self, fields: &Fields) -> Vec<u8> {
         let name_at = match self.name_length {
             0 => 0,
-            length => u64::from(HEADER_LENGTH) + self.bytes.len() as u64 - u64::from(length),
+            length => self.end() - u64::from(length),
         };
-        let table_clusters = u32::try_from(tail.table_clusters).expect("at most 8 MiB");
+        let table_clusters = u32::try_from(fields.refcount_table_clusters).expect("at most 8 MiB");
         let header = RawHeader {
             magic: MAGIC,
             version: U32::new(3),
             backing_name_at: U64::new(name_at),
             backing_name_length: U32::new(self.name_length),
-            cluster_bits: U32::new(u32::from(cluster_size.bits())),
-            size: U64::new(virtual_size),
-            crypt_method: U32::new(0),
-            l1_entries: U32::new(l1_entries),
-            l1_at: U64::new(tail.l1_at.get()),
-            refcount_table_at: U64::new(tail.table_at.get()),
+            cluster_bits: U32::new(u32::from(fields.cluster_size.bits())),
+            size: U64::new(fields.virtual_size),
+            crypt_method: U32::new(if fields.is_encrypted { CRYPT_AES } else { CRYPT_NONE }),
+            l1_entries: U32::new(fields.l1_entries),
+            l1_at: U64::new(fields.l1_at.get()),
+            refcount_table_at: U64::new(fields.refcount_table_at.get()),
             refcount_table_clusters: U32::new(table_clusters),
             snapshots: U32::new(0),
             snapshots_at: U64::new(0),
@@ -89,6 +89,17 @@ impl Extensions {
         bytes.extend_from_slice(&self.bytes);
         bytes
     }
+}
+
+/// What the header says of an image.
+pub(in crate::formats::qcow2) struct Fields {
+    pub(in crate::formats::qcow2) cluster_size: ClusterSize,
+    pub(in crate::formats::qcow2) virtual_size: u64,
+    pub(in crate::formats::qcow2) is_encrypted: bool,
+    pub(in crate::formats::qcow2) l1_entries: u32,
+    pub(in crate::formats::qcow2) l1_at: HostOffset,
+    pub(in crate::formats::qcow2) refcount_table_at: HostOffset,
+    pub(in crate::formats::qcow2) refcount_table_clusters: u64,
 }
 
 fn push(bytes: &mut Vec<u8>, kind: u32, data: &[u8]) {
@@ -113,7 +124,7 @@ fn check(backing: &RecordedBacking) -> Result<(), String> {
 
 /// The length to which a table that does not fill its clusters is padded, so that it can be
 /// written past the page cache.
-pub(super) fn padded(mut bytes: Vec<u8>, cluster_size: ClusterSize) -> Vec<u8> {
+pub(in crate::formats::qcow2) fn padded(mut bytes: Vec<u8>, cluster_size: ClusterSize) -> Vec<u8> {
     let unit = in_memory(cluster_size.bytes().min(4096));
     bytes.resize(bytes.len().next_multiple_of(unit), 0);
     bytes

@@ -1,5 +1,6 @@
 //! How large an image of a given cluster size can become, and which other size would do.
 
+use crate::formats::qcow2::entry;
 use crate::units::ClusterSize;
 
 /// QEMU opens no image with a longer L1 table, in bytes.
@@ -14,37 +15,32 @@ const ENTRY: u64 = 8;
 const COUNTER: u64 = 2;
 
 /// Guest bytes that one L2 table maps.
-pub(super) const fn l2_span(size: ClusterSize) -> u64 {
+pub(in crate::formats::qcow2) const fn l2_span(size: ClusterSize) -> u64 {
     size.bytes() * (size.bytes() / ENTRY)
 }
 
 /// Entries that the L1 table has. An empty disk has one too, so that the table is somewhere.
-pub(super) fn l1_entries(virtual_size: u64, size: ClusterSize) -> u64 {
+pub(in crate::formats::qcow2) fn l1_entries(virtual_size: u64, size: ClusterSize) -> u64 {
     virtual_size.div_ceil(l2_span(size)).max(1)
 }
 
 /// Host clusters that one refcount block counts.
-pub(super) const fn per_block(size: ClusterSize) -> u64 {
+pub(in crate::formats::qcow2) const fn per_block(size: ClusterSize) -> u64 {
     size.bytes() / COUNTER
 }
 
 /// The largest virtual size.
-pub(super) const fn max_virtual_size(size: ClusterSize) -> u64 {
+pub(in crate::formats::qcow2) const fn max_virtual_size(size: ClusterSize) -> u64 {
     MAX_L1 / ENTRY * l2_span(size)
 }
 
 /// Packed clusters begin before this host offset: their entries spend bits on a length.
-pub(super) fn packed_end(size: ClusterSize) -> u64 {
-    1 << packed_offset_bits(size)
-}
-
-/// Bits of a packed cluster's entry that are its offset.
-pub(super) fn packed_offset_bits(size: ClusterSize) -> u32 {
-    70 - u32::from(size.bits())
+pub(in crate::formats::qcow2) fn packed_end(size: ClusterSize) -> u64 {
+    1 << entry::packed_offset_bits(size)
 }
 
 /// Host clusters that a file can have.
-fn max_file_clusters(size: ClusterSize) -> u64 {
+pub(in crate::formats::qcow2) fn max_file_clusters(size: ClusterSize) -> u64 {
     let counted = (MAX_REFCOUNT_TABLE / ENTRY).saturating_mul(per_block(size));
     counted.min(MAX_FILE >> size.bits())
 }
@@ -57,7 +53,7 @@ fn tail_clusters(virtual_size: u64, size: ClusterSize) -> u64 {
 }
 
 /// Host clusters that everything before the tables at the end may take.
-pub(super) fn max_body_clusters(virtual_size: u64, size: ClusterSize) -> u64 {
+pub(in crate::formats::qcow2) fn max_body_clusters(virtual_size: u64, size: ClusterSize) -> u64 {
     max_file_clusters(size).saturating_sub(tail_clusters(virtual_size, size))
 }
 
@@ -74,7 +70,10 @@ fn larger_than(size: ClusterSize) -> impl Iterator<Item = ClusterSize> {
 }
 
 /// Why a disk of this virtual size cannot be had, if so.
-pub(super) fn virtual_size_objection(virtual_size: u64, size: ClusterSize) -> Option<String> {
+pub(in crate::formats::qcow2) fn virtual_size_objection(
+    virtual_size: u64,
+    size: ClusterSize,
+) -> Option<String> {
     let max = max_virtual_size(size);
     if virtual_size <= max {
         return None;
@@ -92,7 +91,7 @@ pub(super) fn virtual_size_objection(virtual_size: u64, size: ClusterSize) -> Op
 }
 
 /// That the file can grow no further.
-pub(super) fn file_full(virtual_size: u64, size: ClusterSize) -> String {
+pub(in crate::formats::qcow2) fn file_full(virtual_size: u64, size: ClusterSize) -> String {
     let advice = larger_than(size)
         .find(|&larger| fits_dense(virtual_size, larger))
         .map_or("no larger cluster size would do for all of the disk".to_owned(), |larger| {
@@ -107,7 +106,7 @@ pub(super) fn file_full(virtual_size: u64, size: ClusterSize) -> String {
 }
 
 /// That packed clusters cannot lie so far back.
-pub(super) fn packed_too_far(size: ClusterSize) -> String {
+pub(in crate::formats::qcow2) fn packed_too_far(size: ClusterSize) -> String {
     format!(
         "packed clusters of {} bytes lie in the first {} bytes of a qcow2 file, and the disk \
          needs more; a smaller cluster size has room for more, and so has writing without \

@@ -1,0 +1,178 @@
+//! The upgrade itself: the order in which things reach the medium.
+//!
+//! The new tables go behind the end of the old image, where nothing refers to them. When they
+//! are there, and the undo record is, one sector makes the file another image. Until that sector
+//! is written the file is the old image with something behind it; from then on it is the new one.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use calve_disk::units::HostOffset;
+use calve_disk::{Error as DiskError, Storage, StorageMut};
+
+use crate::error::{Error, Result};
+use crate::journal::Journal;
+use crate::record::{self, New, Record};
+use crate::survey::{self, Plan, Surveyed};
+use crate::verify::{self, Old};
+use crate::{Options, tables, times};
+
+/// Surveys the image without changing it.
+pub(crate) fn plan(storage: &Arc<dyn StorageMut>, options: &Options) -> Result<Plan> {
+    let surveyed = survey::run(storage, options)?;
+    require_room(&**storage, &surveyed.plan)?;
+    Ok(surveyed.plan)
+}
+
+/// Upgrades the image.
+pub(crate) fn run(
+    storage: &Arc<dyn StorageMut>,
+    journal: &dyn Journal,
+    options: &Options,
+    stop: &AtomicBool,
+) -> Result<Plan> {
+    if journal.read().is_ok_and(|note| note.is_some()) {
+        return Err(Error::Refused {
+            path: storage.path().to_owned(),
+            why: format!("has an undo record already, {}", journal.path().display()),
+            next: "settle that first, with --recover, --undo or --release",
+        });
+    }
+    let old_time = times::written(&**storage)?;
+    let mut surveyed = survey::run(storage, options)?;
+    require_room(&**storage, &surveyed.plan)?;
+    let mut record = Record::new(
+        surveyed.plan.old_file_size,
+        surveyed.old_start.clone(),
+        surveyed.old_tables.clone(),
+    );
+    record.old_time = old_time;
+    record.holds = options.holds;
+    record.put(journal)?;
+    let prepared = prepare(&mut surveyed, storage, options, stop);
+    let prepared = prepared.and_then(|new| {
+        record.new = Some(new.clone());
+        record.put(journal)?;
+        unchanged(storage, &surveyed, &new)?;
+        Ok(new)
+    });
+    let new = match prepared {
+        Ok(new) => new,
+        Err(failure) => return Err(taken_back(storage, journal, &record, failure)),
+    };
+    let done = commit(storage, &new).and_then(|()| {
+        let old = Old {
+            start: &record.old_start,
+            length: record.old_length,
+            tables: &record.old_tables,
+            contents: surveyed.contents,
+            holds: options.holds,
+        };
+        verify::run(storage, &old)
+    });
+    if let Err(failure) = done {
+        return Err(taken_back(storage, journal, &record, failure));
+    }
+    times::set(&**storage, new.time);
+    Ok(surveyed.plan)
+}
+
+/// Refuses what would not fit on the file system, before anything is written.
+fn require_room(storage: &dyn Storage, plan: &Plan) -> Result<()> {
+    let Some(status) = storage.as_file().and_then(|file| rustix::fs::fstatvfs(file).ok()) else {
+        return Ok(());
+    };
+    let free = status.f_bavail.saturating_mul(status.f_frsize.max(1));
+    if plan.appended() <= free {
+        return Ok(());
+    }
+    Err(Error::NoSpace { path: storage.path().to_owned(), needed: plan.appended(), free })
+}
+
+/// Puts everything behind the old end, on the medium.
+fn prepare(
+    surveyed: &mut Surveyed,
+    storage: &Arc<dyn StorageMut>,
+    options: &Options,
+    stop: &AtomicBool,
+) -> Result<New> {
+    let tables = tables::append(surveyed, storage, options.holds, stop)?;
+    sync(&**storage)?;
+    let layout = &surveyed.layout;
+    Ok(New {
+        length: layout.file_size(),
+        start: surveyed.image.first_sector(&layout.places()),
+        tables_at: layout.tables_at().get(),
+        tables,
+        time: times::written(&**storage)?.map(|_| options.time.unwrap_or_else(times::now)),
+    })
+}
+
+/// Whether the file still begins as it did, and ends with what was written.
+fn unchanged(storage: &Arc<dyn StorageMut>, surveyed: &Surveyed, new: &New) -> Result<()> {
+    let is_same = survey::size_of(&**storage)? == new.length
+        && survey::start_of(storage, surveyed.plan.old_file_size)? == surveyed.old_start;
+    match is_same {
+        true => Ok(()),
+        false => Err(DiskError::Changed { path: storage.path().to_owned() }.into()),
+    }
+}
+
+/// Makes it the new image: one sector.
+fn commit(storage: &Arc<dyn StorageMut>, new: &New) -> Result<()> {
+    write_start(&**storage, &new.start)?;
+    sync(&**storage)
+}
+
+fn write_start(storage: &dyn StorageMut, start: &[u8]) -> Result<()> {
+    let at = HostOffset::new(0);
+    Ok(storage
+        .write_at(start, at)
+        .map_err(|source| DiskError::io("writing the header", storage, at, source))?)
+}
+
+pub(crate) fn sync(storage: &dyn StorageMut) -> Result<()> {
+    Ok(storage.sync().map_err(|source| DiskError::host("syncing", storage.path(), source))?)
+}
+
+fn taken_back(
+    storage: &Arc<dyn StorageMut>,
+    journal: &dyn Journal,
+    record: &Record,
+    failure: Error,
+) -> Error {
+    match take_back(storage, journal, record) {
+        Ok(()) => failure,
+        Err(second) => Error::HalfWay {
+            path: storage.path().to_owned(),
+            failure: Box::new(failure),
+            second: Box::new(second),
+        },
+    }
+}
+
+/// Makes it the old image again, whichever it is: its first sector, then its length.
+pub(crate) fn take_back(
+    storage: &Arc<dyn StorageMut>,
+    journal: &dyn Journal,
+    record: &Record,
+) -> Result<()> {
+    if survey::start_of(storage, record.old_start.len() as u64)? != record.old_start {
+        write_start(&**storage, &record.old_start)?;
+        sync(&**storage)?;
+    }
+    cut(storage, record)?;
+    times::set(&**storage, record.old_time);
+    record::remove(journal)
+}
+
+/// Takes away what was put behind the old end.
+fn cut(storage: &Arc<dyn StorageMut>, record: &Record) -> Result<()> {
+    if survey::size_of(&**storage)? > record.old_length {
+        storage
+            .set_size(record.old_length)
+            .map_err(|source| DiskError::host("setting the file's size", storage.path(), source))?;
+        sync(&**storage)?;
+    }
+    Ok(())
+}
