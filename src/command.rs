@@ -6,3 +6,4 @@ pub(crate) mod create;
 pub(crate) mod info;
 pub(crate) mod map;
 pub(crate) mod target;
+pub(crate) mod upgrade;

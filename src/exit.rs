@@ -4,6 +4,7 @@ use std::io;
 
 use calve_convert::{CompareError, Error as ConvertError, Loss};
 use calve_disk::{Error as DiskError, Finding, Format};
+use calve_upgrade::Error as UpgradeError;
 
 use crate::print;
 
@@ -167,6 +168,40 @@ impl From<ConvertError> for Failure {
             ConvertError::Mismatch { .. } => Self::new(Code::Mismatch, text)
                 .next("it was removed; test this machine's memory and disk, then run this again"),
             ConvertError::Stopped => stopped(),
+            _ => Self::new(Code::Failed, text),
+        }
+    }
+}
+
+impl From<UpgradeError> for Failure {
+    fn from(error: UpgradeError) -> Self {
+        let text = error.to_string();
+        match error {
+            UpgradeError::Disk(error) => {
+                let failure = Self::from(error);
+                match failure.code {
+                    Code::Damaged => failure.next(
+                        "nothing was changed; look for a better copy, or take what is left: \
+                         calve convert --salvage",
+                    ),
+                    Code::InUse => failure.next("end the program that uses it"),
+                    _ => failure,
+                }
+            }
+            UpgradeError::Refused { next, .. } => Self::new(Code::Refused, text).next(next),
+            UpgradeError::NoSpace { .. } => Self::new(Code::NoSpace, text)
+                .next("nothing was changed; make room, or convert it to another file system"),
+            UpgradeError::Mismatch { .. } => Self::new(Code::Mismatch, text).next(
+                "it was made what it was before; test this machine's memory and disk, then run \
+                 this again",
+            ),
+            UpgradeError::Record { .. } => Self::new(Code::Failed, text)
+                .next("the image itself was not changed by that; look at the record"),
+            UpgradeError::HalfWay { failure, .. } => {
+                let code = Self::from(*failure).code;
+                Self::new(code, text).next("calve upgrade --recover settles it; nothing is lost")
+            }
+            UpgradeError::Stopped => stopped(),
             _ => Self::new(Code::Failed, text),
         }
     }

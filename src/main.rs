@@ -50,10 +50,11 @@ fn run(words: &[OsString], program: &str) -> Result<Code, Failure> {
     }
     match args.verb {
         Some(Verb::Info(args)) => command::info::run(&args),
-        Some(Verb::Map(args)) => command::map::run(&args),
+        Some(Verb::Map(args)) => command::map::run(&args, program),
         Some(Verb::Convert(args)) => command::convert::run(&args, program),
         Some(Verb::Compare(args)) => command::compare::run(&args, program),
         Some(Verb::Create(args)) => command::create::run(&args, program),
+        Some(Verb::Upgrade(args)) => command::upgrade::run(&args, program),
         None => Err(Failure::usage("name a verb; --help lists them")),
     }
 }

@@ -7,6 +7,7 @@ use calve_convert::Cache;
 use calve_disk::codec::aes::Passphrase;
 use calve_disk::open::{FormatOrigin, escaped};
 use calve_disk::{Disk, Error as DiskError, Format, Judgement, OpenOptions, Specific};
+use calve_upgrade::State;
 
 use crate::args::OpenArgs;
 use crate::command::target;
@@ -190,8 +191,23 @@ fn formats(names: &[String]) -> Result<Vec<Format>, Failure> {
     names.iter().map(|name| exit::format_named(name)).collect()
 }
 
+/// Tells of layers whose upgrade was interrupted. They read as what they are at the moment.
+pub(crate) fn announce_upgrades(program: &str, disk: &Disk) {
+    for layer in disk.layers() {
+        if let Ok(Some(State::Interrupted)) = calve_upgrade::state_of(&layer.path) {
+            let name = layer.path.display();
+            let text = format!(
+                "{name}: is version 1, and its upgrade was interrupted; \
+                 calve upgrade --recover settles it"
+            );
+            print::note(program, &text);
+        }
+    }
+}
+
 /// Tells what the user should know of a source before its bytes are taken.
 pub(crate) fn announce(program: &str, disk: &Disk) {
+    announce_upgrades(program, disk);
     for (number, layer) in disk.layers().iter().enumerate() {
         let facts = layer.image.facts();
         let name = layer.path.display();

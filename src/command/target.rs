@@ -25,6 +25,11 @@ pub(crate) struct Backing {
 /// 64 KiB, as `qemu-img` has it.
 const DEFAULT_CLUSTER_BITS: u8 = 16;
 
+/// The cluster size of a new image, where no other is asked for.
+pub(crate) fn default_cluster_size() -> ClusterSize {
+    ClusterSize::from_bits(DEFAULT_CLUSTER_BITS).unwrap_or(ClusterSize::SECTOR)
+}
+
 const QCOW2_HELP: &str = "\
 Options of qcow2:
   cluster_size=SIZE    a power of two from 512 to 2M (64k)
@@ -70,13 +75,8 @@ impl NewImage {
         backing: Option<&std::ffi::OsStr>,
         backing_format: Option<&str>,
     ) -> Result<Self, Failure> {
-        let cluster_size = ClusterSize::from_bits(DEFAULT_CLUSTER_BITS);
-        let mut image = Self {
-            format,
-            cluster_size: cluster_size.unwrap_or(ClusterSize::SECTOR),
-            backing: None,
-            size: None,
-        };
+        let mut image =
+            Self { format, cluster_size: default_cluster_size(), backing: None, size: None };
         let mut name = backing.map(|name| name.to_string_lossy().into_owned());
         let mut name_format = backing_format.map(str::to_owned);
         for (key, value) in options.iter().flat_map(|options| list::pairs(options)) {

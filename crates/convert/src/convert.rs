@@ -202,7 +202,7 @@ fn plan(options: &Options, target: &dyn Target) -> Plan {
         sparse: in_memory(options.sparse_size.min(BATCH)),
         reads_zeros: match options.placement {
             Placement::Existing { is_zero } => is_zero,
-            Placement::New | Placement::Replace => true,
+            Placement::New | Placement::Replace | Placement::ReplaceSource => true,
         },
         digest: options.verify,
     }

@@ -81,6 +81,8 @@ pub enum Placement {
     New,
     /// Make a new file and put it in an existing one's place at the very end.
     Replace,
+    /// The same, also where that is the source itself, which is only read until then.
+    ReplaceSource,
     /// Write into the file or device that is there.
     Existing {
         /// Whether it is known to read as zeros.

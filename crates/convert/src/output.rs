@@ -37,11 +37,13 @@ impl Output {
         cache: Cache,
         disks: &[&Disk],
     ) -> Result<Self> {
-        refuse_own_source(target, disks)?;
+        if placement != Placement::ReplaceSource {
+            refuse_own_source(target, disks)?;
+        }
         match placement {
             Placement::Existing { .. } => Self::open_existing(target, cache),
-            Placement::New | Placement::Replace => {
-                let replaces = placement == Placement::Replace;
+            Placement::New | Placement::Replace | Placement::ReplaceSource => {
+                let replaces = placement != Placement::New;
                 Self::create(target, replaces, cache, restricted_mode(disks))
             }
         }

@@ -22,7 +22,7 @@ use crate::limits;
 use crate::storage::{HostFile, Storage};
 
 pub use base::escaped;
-pub use lock::lock_for_writing;
+pub use lock::{lock_for_reading, lock_for_writing};
 
 /// How a disk is to be opened.
 #[derive(Clone, Debug, Default)]

@@ -12,6 +12,7 @@ mod contents;
 mod counters;
 mod error;
 mod fates;
+mod files;
 mod journal;
 mod layout;
 mod record;
@@ -29,6 +30,7 @@ use std::sync::atomic::AtomicBool;
 use calve_disk::StorageMut;
 
 pub use error::{Error, Result};
+pub use files::{forget, reflink_to, state_of, written};
 pub use journal::{FileJournal, Journal};
 pub use record::Time;
 pub use survey::Plan;
@@ -100,7 +102,7 @@ impl InPlace {
     /// # Errors
     /// Where the record cannot be read.
     pub fn state(&self) -> Result<Option<State>> {
-        undo::state(&self.storage, &*self.journal)
+        undo::state(&*self.storage, &*self.journal)
     }
 
     /// Makes the image what it was before it was upgraded, to the bit. `force` allows it also

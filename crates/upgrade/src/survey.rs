@@ -92,7 +92,7 @@ const MAX_SHARED: usize = 1 << 20;
 pub(crate) fn run(storage: &Arc<dyn StorageMut>, options: &Options) -> Result<Surveyed> {
     let path = storage.path().to_owned();
     let file_size = size_of(&**storage)?;
-    let old_start = start_of(storage, file_size)?;
+    let old_start = start_of(&**storage, file_size)?;
     let image = Qcow1Image::open(View::plain(storage, file_size), None)?;
     let facts = image.facts().clone();
     if let Some(lost) = facts.findings.iter().find(|it| it.rule == Rule::BackingNamePlace) {
@@ -172,12 +172,12 @@ pub(crate) fn size_of(storage: &dyn Storage) -> Result<u64> {
 }
 
 /// The first sector, or all of a file that is shorter.
-pub(crate) fn start_of(storage: &Arc<dyn StorageMut>, file_size: u64) -> Result<Vec<u8>> {
+pub(crate) fn start_of(storage: &dyn Storage, file_size: u64) -> Result<Vec<u8>> {
     let mut start = vec![0; in_memory(file_size.min(SECTOR))];
     let at = HostOffset::new(0);
     storage
         .read_at(&mut start, at)
-        .map_err(|source| DiskError::io("reading the header", &**storage, at, source))?;
+        .map_err(|source| DiskError::io("reading the header", storage, at, source))?;
     Ok(start)
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use calve_disk::formats::qcow1::Qcow1Image;
 use calve_disk::formats::qcow2::Qcow2Image;
 use calve_disk::units::{ClusterSize, HostOffset, in_memory};
-use calve_disk::{Error as DiskError, Image, StorageMut};
+use calve_disk::{Error as DiskError, Image, Storage, StorageMut};
 
 use crate::counters::WINDOW;
 use crate::error::{Error, Result};
@@ -44,7 +44,7 @@ pub enum Recovered {
 }
 
 /// The state of an image, from its first sector, its length and its time alone.
-pub(crate) fn state(storage: &Arc<dyn StorageMut>, journal: &dyn Journal) -> Result<Option<State>> {
+pub(crate) fn state(storage: &dyn Storage, journal: &dyn Journal) -> Result<Option<State>> {
     let Some(record) = Record::read(journal)? else { return Ok(None) };
     if begins_with(storage, &record.old_start)? {
         return Ok(Some(State::Interrupted));
@@ -52,8 +52,8 @@ pub(crate) fn state(storage: &Arc<dyn StorageMut>, journal: &dyn Journal) -> Res
     let is_new = match &record.new {
         Some(new) => {
             begins_with(storage, &new.start)?
-                && survey::size_of(&**storage)? == new.length
-                && times::written(&**storage)? == new.time
+                && survey::size_of(storage)? == new.length
+                && times::written(storage)? == new.time
         }
         None => false,
     };
@@ -69,7 +69,7 @@ pub(crate) fn undo(
     force: bool,
 ) -> Result<()> {
     let record = required(storage, journal)?;
-    if !begins_with(storage, &record.old_start)? {
+    if !begins_with(&**storage, &record.old_start)? {
         let refused = |why: &str, next| Error::Refused {
             path: storage.path().to_owned(),
             why: why.into(),
@@ -101,7 +101,7 @@ pub(crate) fn undo(
 /// Settles an upgrade, or an undo, that was interrupted.
 pub(crate) fn recover(storage: &Arc<dyn StorageMut>, journal: &dyn Journal) -> Result<Recovered> {
     let record = required(storage, journal)?;
-    if begins_with(storage, &record.old_start)? {
+    if begins_with(&**storage, &record.old_start)? {
         if survey::size_of(&**storage)? < record.old_length {
             return Err(DiskError::Changed { path: storage.path().to_owned() }.into());
         }
@@ -138,7 +138,7 @@ pub(crate) fn recover(storage: &Arc<dyn StorageMut>, journal: &dyn Journal) -> R
 /// bytes of the file became free.
 pub(crate) fn release(storage: &Arc<dyn StorageMut>, journal: &dyn Journal) -> Result<u64> {
     let record = required(storage, journal)?;
-    if begins_with(storage, &record.old_start)? {
+    if begins_with(&**storage, &record.old_start)? {
         return Err(Error::Refused {
             path: storage.path().to_owned(),
             why: "is still version 1: its upgrade was interrupted".into(),
@@ -194,15 +194,15 @@ fn required(storage: &Arc<dyn StorageMut>, journal: &dyn Journal) -> Result<Reco
     })
 }
 
-fn begins_with(storage: &Arc<dyn StorageMut>, start: &[u8]) -> Result<bool> {
-    let size = survey::size_of(&**storage)?;
+fn begins_with(storage: &dyn Storage, start: &[u8]) -> Result<bool> {
+    let size = survey::size_of(storage)?;
     Ok(size >= start.len() as u64 && survey::start_of(storage, start.len() as u64)? == start)
 }
 
 /// Whether the new image is as the upgrade left it, but for bytes of the disk.
 fn is_untouched(storage: &Arc<dyn StorageMut>, record: &Record) -> Result<bool> {
     let Some(new) = &record.new else { return Ok(false) };
-    Ok(begins_with(storage, &new.start)?
+    Ok(begins_with(&**storage, &new.start)?
         && survey::size_of(&**storage)? == new.length
         && digest_of_new(storage, new)? == new.tables
         && has_old_tables(storage, record)?)

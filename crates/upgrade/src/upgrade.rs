@@ -111,7 +111,7 @@ fn prepare(
 /// Whether the file still begins as it did, and ends with what was written.
 fn unchanged(storage: &Arc<dyn StorageMut>, surveyed: &Surveyed, new: &New) -> Result<()> {
     let is_same = survey::size_of(&**storage)? == new.length
-        && survey::start_of(storage, surveyed.plan.old_file_size)? == surveyed.old_start;
+        && survey::start_of(&**storage, surveyed.plan.old_file_size)? == surveyed.old_start;
     match is_same {
         true => Ok(()),
         false => Err(DiskError::Changed { path: storage.path().to_owned() }.into()),
@@ -157,7 +157,7 @@ pub(crate) fn take_back(
     journal: &dyn Journal,
     record: &Record,
 ) -> Result<()> {
-    if survey::start_of(storage, record.old_start.len() as u64)? != record.old_start {
+    if survey::start_of(&**storage, record.old_start.len() as u64)? != record.old_start {
         write_start(&**storage, &record.old_start)?;
         sync(&**storage)?;
     }

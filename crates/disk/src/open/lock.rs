@@ -22,7 +22,7 @@ const WRITE: libc::off_t = 1;
 const RESIZE: libc::off_t = 3;
 
 /// Locks a file that is to be read: others may read it, nobody may write or resize it.
-pub(super) fn lock_for_reading(file: &File, path: &Path) -> Result<()> {
+pub fn lock_for_reading(file: &File, path: &Path) -> Result<()> {
     lock(file, path, &[CONSISTENT_READ], &[WRITE, RESIZE])
 }
 

@@ -1,0 +1,426 @@
+//! `upgrade`: a version 1 image becomes qcow2 where it lies, and back.
+
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+
+use calve_convert::{
+    Base, Cache, Control, Copying, Options as ConvertOptions, Placement, Qcow2Options, Salvage,
+    TargetFormat,
+};
+use calve_disk::open::escaped;
+use calve_disk::{Disk, Format, OpenOptions};
+use calve_upgrade::{InPlace, Options, Plan, Recovered, State, Verify};
+use serde_json::{Value, json};
+
+use crate::args::{Shape, UpgradeArgs, VerifyHow};
+use crate::command::{convert, target};
+use crate::exit::{self, Code, Failure};
+use crate::{print, signals, source};
+
+pub(crate) fn run(args: &UpgradeArgs, program: &str) -> Result<Code, Failure> {
+    let images = images(args)?;
+    let action = &args.action;
+    let done = if action.undo {
+        each(images.iter().rev(), |image| undo(image, args))
+    } else if action.recover {
+        each(images.iter(), |image| recover(image, program, args))
+    } else if action.release {
+        each(images.iter(), release)
+    } else if let Some(target) = &action.reflink_to {
+        each(images.iter(), |image| reflink(image, target, args))
+    } else {
+        upgrade(&images, args, program)
+    }?;
+    tell(args, &done)?;
+    Ok(Code::Done)
+}
+
+/// What was done to one image: a line for people, a document for programs.
+struct Told {
+    text: String,
+    document: Value,
+}
+
+fn each<'a>(
+    images: impl Iterator<Item = &'a Image>,
+    work: impl Fn(&'a Image) -> Result<Told, Failure>,
+) -> Result<Vec<Told>, Failure> {
+    images.map(work).collect()
+}
+
+fn tell(args: &UpgradeArgs, done: &[Told]) -> Result<(), Failure> {
+    match args.output {
+        Shape::Json => {
+            let documents: Vec<&Value> = done.iter().map(|told| &told.document).collect();
+            match &documents[..] {
+                [document] if !args.chain => print::json(document),
+                _ => print::json(&json!(documents)),
+            }
+        }
+        Shape::Human if args.quiet => Ok(()),
+        Shape::Human => {
+            let texts: Vec<&str> = done.iter().map(|told| &*told.text).collect();
+            print::out(&texts.concat())
+        }
+    }
+}
+
+/// An image to be upgraded, and the format of the file behind it.
+struct Image {
+    path: PathBuf,
+    backing_format: Option<String>,
+}
+
+impl Image {
+    fn name(&self) -> String {
+        escaped(self.path.as_os_str().as_encoded_bytes())
+    }
+
+    fn options(&self, args: &UpgradeArgs) -> Result<Options, Failure> {
+        Ok(Options {
+            backing_format: self.backing_format.clone(),
+            holds: args.hold,
+            verify: match args.verify {
+                VerifyHow::Tables => Verify::Tables,
+                VerifyHow::Full => Verify::Full,
+            },
+            time: args.preserve.then(|| calve_upgrade::written(&self.path)).transpose()?,
+        })
+    }
+
+    fn told(&self, done: &str, text: &str) -> Told {
+        let name = self.name();
+        Told {
+            text: format!("{name}: {text}\n"),
+            document: json!({ "filename": name, "done": done }),
+        }
+    }
+}
+
+/// The images that are meant, bases first.
+fn images(args: &UpgradeArgs) -> Result<Vec<Image>, Failure> {
+    if args.chain {
+        return chain(args);
+    }
+    let format = args.backing_format.as_deref().map(exit::format_named).transpose()?;
+    let action = &args.action;
+    let needs_base = !(action.undo || action.recover || action.release);
+    let backing_format = match format {
+        Some(format) => Some(format.name().to_owned()),
+        None if needs_base => base_format(args)?,
+        None => None,
+    };
+    Ok(vec![Image { path: args.file.clone(), backing_format }])
+}
+
+fn open_chain(args: &UpgradeArgs) -> Result<Disk, Failure> {
+    let options = OpenOptions {
+        with_bases: true,
+        base_roots: args.base_root.clone(),
+        ..OpenOptions::default()
+    };
+    Disk::open(&args.file, &options).map_err(|error| {
+        let failure = Failure::from(error);
+        match failure.code {
+            Code::Base => failure.next("name the base's format with --backing-format"),
+            _ => failure,
+        }
+    })
+}
+
+/// The format of what is behind the image, if anything is.
+fn base_format(args: &UpgradeArgs) -> Result<Option<String>, Failure> {
+    let alone = Disk::open(&args.file, &OpenOptions::default())?;
+    if alone.top().facts().backing.is_none() {
+        return Ok(None);
+    }
+    drop(alone);
+    let disk = open_chain(args)?;
+    let base = disk.layers().get(1);
+    Ok(base.map(|base| base.image.facts().format.name().to_owned()))
+}
+
+/// The version 1 images of a chain, bases first.
+fn chain(args: &UpgradeArgs) -> Result<Vec<Image>, Failure> {
+    let disk = open_chain(args)?;
+    let going_back = args.action.undo || args.action.release || args.action.recover;
+    let mut images = Vec::new();
+    let mut behind: Option<Format> = None;
+    for layer in disk.layers().iter().rev() {
+        let facts = layer.image.facts();
+        let recorded = facts.backing.as_ref().and_then(|backing| backing.format.as_deref());
+        if facts.format == Format::Qcow2 && recorded == Some("qcow") && !going_back {
+            let name = layer.path.display();
+            let text = format!("{name}: records that its backing file is version 1");
+            return Err(Failure::new(Code::Refused, text).next(
+                "upgrade the base alone, then qemu-img rebase -u -F qcow2 -b BASE what records it",
+            ));
+        }
+        let is_meant = match going_back {
+            true => calve_upgrade::state_of(&layer.path)?.is_some(),
+            false => facts.format == Format::Qcow1,
+        };
+        if is_meant {
+            let backing_format = behind.map(|format| format.name().to_owned());
+            images.push(Image { path: layer.path.clone(), backing_format });
+        }
+        // By the time that the next one is upgraded this one was.
+        behind = Some(if facts.format == Format::Qcow1 { Format::Qcow2 } else { facts.format });
+    }
+    if images.is_empty() {
+        let what = if going_back { "undo record" } else { "version 1 image" };
+        let text = format!("{}: its chain has no {what}", args.file.display());
+        return Err(Failure::new(Code::Refused, text).next("there is nothing to do"));
+    }
+    Ok(images)
+}
+
+fn upgrade(images: &[Image], args: &UpgradeArgs, program: &str) -> Result<Vec<Told>, Failure> {
+    let flags = signals::install()?;
+    for image in images {
+        settle_first(image, args, program)?;
+    }
+    // All of a chain has to be fit before any of it is changed.
+    let is_dry = args.action.dry_run;
+    let mut told = Vec::new();
+    if is_dry || images.len() > 1 {
+        for image in images {
+            let plan = InPlace::open_for_reading(&image.path)?.plan(&image.options(args)?)?;
+            told.push(report(image, &plan, "would be upgraded"));
+        }
+    }
+    if is_dry {
+        return Ok(told);
+    }
+    if args.action.then_repack {
+        refuse_repack(&images[0])?;
+    }
+    told.clear();
+    for image in images {
+        let plan = InPlace::open(&image.path)?
+            .upgrade(&image.options(args)?, &flags.stop)
+            .map_err(|error| {
+                let failure = Failure::from(error);
+                match told.is_empty() {
+                    true => failure,
+                    false => failure.next("the images behind it were upgraded, and can be used"),
+                }
+            })?;
+        note(program, args, image, &plan);
+        let mut report = report(image, &plan, "upgraded to qcow2");
+        if args.action.then_repack {
+            repack(image, &plan, args)?;
+            let _ = writeln!(report.text, "  repacked to clusters of 64 KiB, verified");
+            report.document["repacked"] = json!(true);
+        }
+        told.push(report);
+    }
+    Ok(told)
+}
+
+/// What an earlier run left behind is settled before another one begins.
+fn settle_first(image: &Image, args: &UpgradeArgs, program: &str) -> Result<(), Failure> {
+    match calve_upgrade::state_of(&image.path)? {
+        Some(State::Interrupted) if !args.action.dry_run => {
+            let told = recover(image, program, args)?;
+            print::note(program, told.text.trim_end());
+            Ok(())
+        }
+        Some(State::Upgraded | State::Written) => {
+            let text = format!("{}: was upgraded already", image.path.display());
+            Err(Failure::new(Code::Refused, text)
+                .next("--undo takes that back, and --release removes the undo record"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Tells what the user should know of the result.
+fn note(program: &str, args: &UpgradeArgs, image: &Image, plan: &Plan) {
+    if args.quiet {
+        return;
+    }
+    let name = image.path.display();
+    if plan.virtual_size != plan.old_virtual_size {
+        print::note(
+            program,
+            &format!(
+                "{name}: has whole sectors: the disk's {} bytes became {}",
+                plan.old_virtual_size, plan.virtual_size
+            ),
+        );
+    }
+    if let Some(backing) = &plan.backing
+        && backing.format == Format::Qcow1.name()
+    {
+        let base = escaped(&backing.name);
+        print::note(
+            program,
+            &format!("{name}: is over the version 1 image {base}; --chain upgrades both"),
+        );
+    }
+}
+
+fn undo(image: &Image, args: &UpgradeArgs) -> Result<Told, Failure> {
+    InPlace::open(&image.path)?.undo(args.force)?;
+    Ok(image.told("undone", "is what it was before its upgrade"))
+}
+
+fn recover(image: &Image, program: &str, args: &UpgradeArgs) -> Result<Told, Failure> {
+    let recovered = InPlace::open(&image.path)?.recover()?;
+    let (done, text) = match recovered {
+        Recovered::RolledBack => ("rolled-back", "is version 1, as it was before its upgrade"),
+        Recovered::Kept => {
+            ("kept", "is version 1, and was written to since its upgrade was interrupted")
+        }
+        Recovered::Finished => ("finished", "is upgraded, and was verified"),
+        Recovered::InUse => ("in-use", "is upgraded, and was written to since"),
+    };
+    if recovered == Recovered::Kept && !args.quiet {
+        let name = image.path.display();
+        print::note(program, &format!("{name}: what the upgrade appended stays in it, unused"));
+    }
+    Ok(image.told(done, text))
+}
+
+fn release(image: &Image) -> Result<Told, Failure> {
+    let freed = InPlace::open(&image.path)?.release()?;
+    let text = format!("can no longer be undone; {} became free in it", print::size(freed));
+    let mut told = image.told("released", &text);
+    told.document["freed-bytes"] = json!(freed);
+    Ok(told)
+}
+
+fn reflink(image: &Image, target: &Path, args: &UpgradeArgs) -> Result<Told, Failure> {
+    let flags = signals::install()?;
+    let source = Disk::open(&image.path, &OpenOptions::default())?;
+    let plan = calve_upgrade::reflink_to(&source, target, &image.options(args)?, &flags.stop)?;
+    let clone = Image { path: target.to_owned(), backing_format: None };
+    Ok(report(&clone, &plan, &format!("qcow2, shares its clusters with {}", image.name())))
+}
+
+/// What a repack cannot do is known before the upgrade.
+fn refuse_repack(image: &Image) -> Result<(), Failure> {
+    let disk = Disk::open(&image.path, &OpenOptions::default())?;
+    if !disk.top().facts().is_encrypted {
+        return Ok(());
+    }
+    let text = format!("{}: is encrypted, and a repacked image would not be", image.name());
+    Err(Failure::new(Code::Unsupported, text)
+        .next("upgrade it without --then-repack, or convert it, which asks for the passphrase"))
+}
+
+/// Converts the upgraded image to clusters of 64 KiB, in its own place.
+fn repack(image: &Image, plan: &Plan, args: &UpgradeArgs) -> Result<(), Failure> {
+    let open = OpenOptions {
+        format: Some(Format::Qcow2),
+        with_bases: true,
+        base_roots: args.base_root.clone(),
+        ..OpenOptions::default()
+    };
+    let disk = Disk::open(&image.path, &open)?;
+    let base = match &plan.backing {
+        None => None,
+        Some(backing) => {
+            let name = escaped(&backing.name);
+            let path = source::beside(&image.path, Path::new(&name));
+            let format = Format::from_name(&backing.format);
+            Some(Base {
+                name: backing.name.clone(),
+                format: backing.format.clone(),
+                disk: Disk::open(&path, &OpenOptions { format, ..open })?,
+                layer: Some(1),
+            })
+        }
+    };
+    let options = ConvertOptions {
+        format: TargetFormat::Qcow2(Qcow2Options {
+            cluster_size: target::default_cluster_size(),
+            compress: plan.packed > 0,
+            base,
+        }),
+        sparse_size: 4096,
+        placement: Placement::ReplaceSource,
+        cache: Cache::Writeback,
+        salvage: Salvage::Refuse,
+        copying: Copying::Read,
+        verify: true,
+        threads: convert::threads(None)?,
+        rate_limit: None,
+    };
+    let flags = signals::install()?;
+    let control = Control { stop: &flags.stop, progress: &|_| {} };
+    calve_convert::convert(vec![disk], &image.path, &options, &control).map_err(|error| {
+        Failure::from(error).next("the image is upgraded all the same, and was not repacked")
+    })?;
+    calve_upgrade::forget(&image.path)?;
+    Ok(())
+}
+
+/// What QEMU gives an image for its L2 tables unless it is told otherwise.
+const USUAL_L2_CACHE: u64 = 32 << 20;
+
+fn report(image: &Image, plan: &Plan, done: &str) -> Told {
+    let mut text = format!("{}: {done}\n", image.name());
+    let cluster = plan.cluster_size.bytes();
+    let mut line = |line: String| {
+        let _ = writeln!(text, "  {line}");
+    };
+    line(format!(
+        "{} clusters of {cluster} bytes stay where they are ({} packed)",
+        plan.staying, plan.packed
+    ));
+    for (count, why) in [
+        (plan.misaligned, "do not begin at a multiple of the cluster size"),
+        (plan.shared, "are where another one is"),
+        (plan.beside_header, "lie beside the header"),
+    ] {
+        if count > 0 {
+            line(format!("{count} clusters are copied: they {why}"));
+        }
+    }
+    line(format!(
+        "{} appended: L2 tables {}, L1 table {}, reference counts {}",
+        print::size(plan.appended()),
+        print::size(plan.l2_bytes),
+        print::size(plan.l1_bytes),
+        print::size(plan.refcount_bytes)
+    ));
+    if plan.l2_cache > USUAL_L2_CACHE {
+        line(format!(
+            "a busy guest wants an L2 cache of {} for all of the disk, and QEMU gives {}; \
+             --then-repack, or calve convert later, makes clusters of 64 KiB",
+            print::size(plan.l2_cache),
+            print::size(USUAL_L2_CACHE)
+        ));
+    }
+    Told { text, document: document(image, plan) }
+}
+
+fn document(image: &Image, plan: &Plan) -> Value {
+    let mut document = json!({
+        "filename": image.name(),
+        "cluster-size": plan.cluster_size.bytes(),
+        "virtual-size": plan.virtual_size,
+        "old-virtual-size": plan.old_virtual_size,
+        "file-length": plan.file_size,
+        "old-file-length": plan.old_file_size,
+        "appended-bytes": plan.appended(),
+        "l2-bytes": plan.l2_bytes,
+        "l1-bytes": plan.l1_bytes,
+        "refcount-bytes": plan.refcount_bytes,
+        "staying-clusters": plan.staying,
+        "packed-clusters": plan.packed,
+        "moving-clusters": plan.moving(),
+        "misaligned-clusters": plan.misaligned,
+        "shared-clusters": plan.shared,
+        "clusters-beside-header": plan.beside_header,
+        "l2-cache-bytes": plan.l2_cache,
+        "encrypted": plan.is_encrypted,
+    });
+    if let Some(backing) = &plan.backing {
+        document["backing-filename"] = json!(escaped(&backing.name));
+        document["backing-filename-format"] = json!(backing.format);
+    }
+    document
+}
