@@ -13,6 +13,7 @@ mod report;
 mod shared;
 mod sinks;
 mod threads;
+mod upgrades;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -47,8 +48,8 @@ struct Arguments {
     /// The size of the plain and packed disks in MiB
     #[arg(long, default_value_t = 2048)]
     size: u64,
-    /// Only classes whose name contains this; small, libraries, sinks, threads and shared are the
-    /// other tables
+    /// Only classes whose name contains this; small, libraries, sinks, threads, shared and
+    /// upgrades are the other tables
     #[arg(long)]
     only: Option<String>,
     /// Write table, chart and single runs to files that begin like this
@@ -101,6 +102,9 @@ fn run(arguments: &Arguments, calve: &str) -> io::Result<()> {
     }
     if is_wanted(arguments, "shared") {
         text += &shared::table(folder, calve, rounds)?;
+    }
+    if is_wanted(arguments, "upgrades") {
+        text += &upgrades::table(folder, calve, rounds)?;
     }
     if let Some(disk) = &arguments.disk {
         text += &durable(arguments, disk, calve)?;

@@ -115,6 +115,38 @@ pub fn write_scattered(path: &Path, size: u64, seed: u64) -> io::Result<()> {
     file.flush()
 }
 
+/// Writes an image of `size` bytes as [`Kind::Plain`] is, of which only the tables take room: its
+/// clusters are holes in the file, so that it can be as large as any.
+pub fn write_hollow(path: &Path, size: u64, seed: u64) -> io::Result<()> {
+    const CLUSTER: u64 = 4096;
+    let (mut random, span) = (Random::new(seed), 512 * CLUSTER);
+    let mut file = BufWriter::with_capacity(1 << 16, File::create(path)?);
+    file.write_all(&header(b"", size, 12, 9))?;
+    let tables = size.div_ceil(span);
+    let mut at = (48 + tables * 8).next_multiple_of(CLUSTER);
+    let mut l1 = Vec::new();
+    for _ in 0..tables {
+        let table_at = at;
+        at += CLUSTER;
+        let mut table = vec![0u64; 512];
+        for run in table.chunks_mut(entry_of(RUN, 12)) {
+            if random.once_in(2) {
+                for entry in run {
+                    *entry = at;
+                    at += CLUSTER;
+                }
+            }
+        }
+        file.seek(SeekFrom::Start(table_at))?;
+        file.write_all(&big_endian(&table))?;
+        l1.push(table_at);
+    }
+    file.seek(SeekFrom::Start(48))?;
+    file.write_all(&big_endian(&l1))?;
+    file.flush()?;
+    file.get_ref().set_len(at)
+}
+
 fn gcd(a: u64, b: u64) -> u64 {
     if b == 0 { a } else { gcd(b, a % b) }
 }
