@@ -1,19 +1,20 @@
 //! The survey: a walk over all tables that proves what an upgrade needs, and tells what it would
 //! do. Nothing is written.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use calve_disk::formats::qcow1::Qcow1Image;
 use calve_disk::formats::qcow2::{AdoptedImage, RecordedBacking};
 use calve_disk::units::{ClusterSize, GuestRange, HostOffset, SECTOR, in_memory};
 use calve_disk::{
-    Disk, Error as DiskError, Finding, Image, Layer, Payload, Rule, Storage, StorageMut,
+    Disk, Error as DiskError, Extent, Finding, Image, Layer, Payload, Rule, Storage, StorageMut,
 };
 
 use crate::contents;
 use crate::counters::{Conflict, Counters, WINDOW};
 use crate::error::{Error, Result};
-use crate::fates::{self, Shared, Unfit};
+use crate::fates::{self, Shared, StoredRun, Unfit};
 use crate::layout::Layout;
 use crate::view::View;
 use crate::{Options, Verify};
@@ -85,6 +86,9 @@ pub(crate) struct Surveyed {
 /// them has 8 TiB in QEMU's geometry.
 const MAX_TABLES: usize = 4 << 20;
 
+/// Bytes that make a digest quick.
+const HASHED_AT_ONCE: usize = 256 << 10;
+
 /// Clusters with two owners that are copied: 8 MiB of numbers.
 const MAX_SHARED: usize = 1 << 20;
 
@@ -109,22 +113,26 @@ pub(crate) fn run(storage: &Arc<dyn StorageMut>, options: &Options) -> Result<Su
     )?;
     let old_tables = tables_digest(&image, &path)?;
     let old = Disk::of_layers(vec![Layer::detached(Box::new(image))]);
-    let mut walk = Walk { file_size, cluster_size, found: Found::default() };
-    walk.all(&old, &path, adopted.l2_span())?;
-    let Found { mut shared, staying, packed, misaligned, beside_header, l2_tables } = walk.found;
     let base = cluster_size.count(file_size);
     if base > adopted.max_clusters() {
         return Err(too_long(&path, &adopted));
     }
+    let mut tally = Tally::new(&adopted, file_size);
+    let mut shared = Shared::default();
     let mut old_blocks = Vec::new();
     let mut last_window = None;
     for first in (0..base).step_by(in_memory(WINDOW)) {
-        let counters =
-            window(&old, cluster_size, first..base.min(first + WINDOW), &path, &mut shared)?;
+        let clusters = first..base.min(first + WINDOW);
+        let mut each = |run: &StoredRun| match first {
+            0 => tally.add(run, &path),
+            _ => Ok(()),
+        };
+        let counters = window(&old, cluster_size, clusters, &path, &mut shared, &mut each)?;
         used_blocks(&counters, base, &adopted, options.holds, &mut old_blocks);
         last_window = Some(counters);
     }
     shared.sort();
+    let Tally { staying, packed, misaligned, beside_header, l2_tables, .. } = tally;
     let moved = misaligned + beside_header + shared.count() as u64;
     let layout = Layout::new(&adopted, base, moved, l2_tables, &old_blocks);
     if layout.end() > adopted.max_clusters() {
@@ -184,7 +192,7 @@ pub(crate) fn start_of(storage: &dyn Storage, file_size: u64) -> Result<Vec<u8>>
 fn backing(
     facts: &calve_disk::Facts,
     options: &Options,
-    path: &std::path::Path,
+    path: &Path,
 ) -> Result<Option<RecordedBacking>> {
     let Some(reference) = &facts.backing else { return Ok(None) };
     match &options.backing_format {
@@ -200,7 +208,7 @@ fn backing(
     }
 }
 
-fn too_long(path: &std::path::Path, image: &AdoptedImage) -> Error {
+fn too_long(path: &Path, image: &AdoptedImage) -> Error {
     let what = format!(
         "a qcow2 file with clusters of {} bytes has at most {} bytes, tables included, and this \
          one would have more; convert it instead, to larger clusters",
@@ -212,14 +220,16 @@ fn too_long(path: &std::path::Path, image: &AdoptedImage) -> Error {
 
 /// Digest of the places and entries of all tables of a version 1 image. Two L1 entries with one
 /// L2 table, or with tables that overlap, are refused on the way.
-pub(crate) fn tables_digest(image: &Qcow1Image, path: &std::path::Path) -> Result<String> {
+pub(crate) fn tables_digest(image: &Qcow1Image, path: &Path) -> Result<String> {
     let (mut hasher, mut bytes, mut places) = (blake3::Hasher::new(), Vec::new(), Vec::new());
     let mut length = 0;
     image.visit_tables(&mut |table| {
-        bytes.clear();
         bytes.extend_from_slice(&table.at.get().to_be_bytes());
         bytes.extend(table.entries.iter().flat_map(|entry| entry.to_be_bytes()));
-        hasher.update(&bytes);
+        if bytes.len() >= HASHED_AT_ONCE {
+            hasher.update(&bytes);
+            bytes.clear();
+        }
         if table.is_l2 && places.len() <= MAX_TABLES {
             length = table.entries.len() as u64 * 8;
             places.push(table.at.get());
@@ -229,6 +239,7 @@ pub(crate) fn tables_digest(image: &Qcow1Image, path: &std::path::Path) -> Resul
         let what = format!("has more than {MAX_TABLES} L2 tables; convert it instead");
         return Err(DiskError::Unsupported { path: path.to_owned(), what }.into());
     }
+    hasher.update(&bytes);
     places.sort_unstable();
     let neighbours = places.iter().zip(places.iter().skip(1));
     if let Some((_, second)) =
@@ -240,9 +251,14 @@ pub(crate) fn tables_digest(image: &Qcow1Image, path: &std::path::Path) -> Resul
     Ok(hasher.finalize().to_hex().to_string())
 }
 
-#[derive(Default)]
-struct Found {
-    shared: Shared,
+/// What stays, what is moved, and how many tables name it.
+struct Tally {
+    cluster_size: ClusterSize,
+    /// Guest clusters that one L2 table maps.
+    in_table: u64,
+    file_size: u64,
+    /// The number of the first L2 table that is not counted yet.
+    next_table: u64,
     staying: u64,
     packed: u64,
     misaligned: u64,
@@ -250,65 +266,67 @@ struct Found {
     l2_tables: u64,
 }
 
-struct Walk {
-    file_size: u64,
-    cluster_size: ClusterSize,
-    found: Found,
-}
+impl Tally {
+    fn new(image: &AdoptedImage, file_size: u64) -> Self {
+        Self {
+            cluster_size: image.cluster_size(),
+            in_table: image.l2_span() >> image.cluster_size().bits(),
+            file_size,
+            next_table: 0,
+            staying: 0,
+            packed: 0,
+            misaligned: 0,
+            beside_header: 0,
+            l2_tables: 0,
+        }
+    }
 
-impl Walk {
-    /// Counts, and refuses what is lost.
-    fn all(&mut self, old: &Disk, path: &std::path::Path, l2_span: u64) -> Result<()> {
-        let (size, file_size, found) = (self.cluster_size, self.file_size, &mut self.found);
-        let in_table = l2_span >> size.bits();
-        let mut next_table = 0;
-        fates::walk(
-            old,
-            size,
-            &mut |extent| match extent.payload {
-                Payload::Lost(lost) => {
-                    let finding = Finding::new(lost.rule).at(lost.at).guest(extent.range);
-                    Err(DiskError::broken(path, finding).into())
-                }
-                _ => Ok(()),
-            },
-            &mut |run| {
-                let (first, end) =
-                    (run.first / in_table, (run.first + run.count).div_ceil(in_table));
-                found.l2_tables += end - first.max(next_table);
-                next_table = end;
-                let is_packed = !run.stored.encoding.is_same_length();
-                match fates::unfit(&run.stored, size) {
-                    Some(Unfit::Misaligned) => found.misaligned += run.count,
-                    Some(Unfit::BesideHeader) => found.beside_header += run.count,
-                    None => {
-                        found.staying += run.count;
-                        found.packed += if is_packed { run.count } else { 0 };
-                    }
-                }
-                if !is_packed && run.stored.at.get() + (run.count << size.bits()) > file_size {
-                    let guest = GuestRange::at(run.first << size.bits(), run.stored.length);
-                    let finding = Finding::new(Rule::LastClusterShort).at(run.stored.at);
-                    return Err(DiskError::broken(path, finding.guest(guest)).into());
-                }
-                Ok(())
-            },
-        )
+    /// Adds the next run; refuses one that the end of the file cuts.
+    fn add(&mut self, run: &StoredRun, path: &Path) -> Result<()> {
+        let size = self.cluster_size;
+        let first = run.first / self.in_table;
+        let end = (run.first + run.count).div_ceil(self.in_table);
+        self.l2_tables += end - first.max(self.next_table);
+        self.next_table = end;
+        let is_packed = !run.stored.encoding.is_same_length();
+        match fates::unfit(&run.stored, size) {
+            Some(Unfit::Misaligned) => self.misaligned += run.count,
+            Some(Unfit::BesideHeader) => self.beside_header += run.count,
+            None => {
+                self.staying += run.count;
+                self.packed += if is_packed { run.count } else { 0 };
+            }
+        }
+        if is_packed || run.stored.at.get() + (run.count << size.bits()) <= self.file_size {
+            return Ok(());
+        }
+        let guest = GuestRange::at(run.first << size.bits(), run.stored.length);
+        let finding = Finding::new(Rule::LastClusterShort).at(run.stored.at);
+        Err(DiskError::broken(path, finding.guest(guest)).into())
     }
 }
 
 /// Counts the references to the host clusters of a window, and adds to `shared` what has another
-/// owner there.
+/// owner there. Tells `each` of all runs, and refuses what is lost.
 fn window(
     old: &Disk,
     size: ClusterSize,
     clusters: std::ops::Range<u64>,
-    path: &std::path::Path,
+    path: &Path,
     shared: &mut Shared,
+    each: &mut dyn FnMut(&StoredRun) -> Result<()>,
 ) -> Result<Counters> {
     let mut counters = Counters::new(size, clusters.start, clusters.end);
     counters.add_table(0, 1);
-    fates::walk(old, size, &mut |_| Ok(()), &mut |run| {
+    let mut other = |extent: &Extent| match extent.payload {
+        Payload::Lost(lost) => {
+            let finding = Finding::new(lost.rule).at(lost.at).guest(extent.range);
+            Err(DiskError::broken(path, finding).into())
+        }
+        _ => Ok(()),
+    };
+    fates::walk(old, size, &mut other, &mut |run| {
+        each(run)?;
         if fates::unfit(&run.stored, size).is_some() {
             return Ok(());
         }
@@ -333,10 +351,10 @@ fn window(
 pub(crate) fn count_again(
     surveyed: &Surveyed,
     clusters: std::ops::Range<u64>,
-    path: &std::path::Path,
+    path: &Path,
 ) -> Result<Counters> {
     let size = surveyed.image.cluster_size();
-    window(&surveyed.old, size, clusters, path, &mut Shared::default())
+    window(&surveyed.old, size, clusters, path, &mut Shared::default(), &mut |_| Ok(()))
 }
 
 /// The blocks among those of this window that count anything.

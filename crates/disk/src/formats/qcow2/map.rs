@@ -89,7 +89,15 @@ impl<'a> Walk<'a> {
             let entry_at = table.entry_at(index);
             match table.entry(index) {
                 None => self.lose_to(self.end, Rule::Qcow2L2Cut, entry_at),
-                Some([raw]) => self.cluster(dialect.decode(*raw), entry_at),
+                Some([0]) => {
+                    let start = self.cluster_size().floor(self.guest());
+                    let empty = table.empty(index) << self.cluster_size().bits();
+                    self.push_to(start + empty, Payload::Backing);
+                }
+                Some([raw]) => match dialect.decode(*raw) {
+                    Entry::Plain { at } => self.plain_run(at, table.run(index, dialect), entry_at),
+                    other => self.cluster(other, entry_at),
+                },
                 Some([raw, parts, ..]) => {
                     self.cluster(dialect.decode_extended(*raw, *parts), entry_at);
                 }
@@ -112,6 +120,14 @@ impl<'a> Walk<'a> {
             Entry::Parts { at, stored, zero } => self.parts(at, stored, zero, entry_at),
             Entry::Invalid => self.lose_to(cluster_end, Rule::Qcow2ClusterEntry, entry_at),
         }
+    }
+
+    /// So many clusters that follow one another in the table as well as in the file.
+    fn plain_run(&mut self, at: u64, count: u64, entry_at: HostOffset) {
+        let size = self.cluster_size();
+        let run_end = size.floor(self.guest()) + (count << size.bits());
+        let is_there = at + (count << size.bits()) <= self.image.data_size;
+        self.plain(at, if is_there { run_end } else { self.cluster_end() }, entry_at);
     }
 
     /// The stored bytes of the cluster at `at`, up to the guest offset `end`, as far as the file
@@ -203,6 +219,21 @@ impl Table {
     fn entry(&self, index: u64) -> Option<&[u64]> {
         let start = in_memory(index) * self.width;
         self.words.get(start..start + self.width)
+    }
+
+    /// How many entries of nothing there are from this one on.
+    fn empty(&self, index: u64) -> u64 {
+        let rest = self.words.get(in_memory(index)..).unwrap_or_default();
+        rest.iter().take_while(|word| **word == 0).count() as u64
+    }
+
+    /// How many plain clusters follow one another in the file from this entry on, which is one.
+    fn run(&self, index: u64, dialect: Dialect) -> u64 {
+        let rest = self.words.get(in_memory(index)..).unwrap_or_default();
+        let first = rest.first().copied().unwrap_or_default();
+        let expected = (0..).map(|number| first + (number << dialect.cluster_size.bits()));
+        let run = rest.iter().zip(expected).take_while(|(word, expected)| *word == expected);
+        run.count().max(1) as u64
     }
 
     fn entry_at(&self, index: u64) -> HostOffset {
