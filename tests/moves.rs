@@ -6,7 +6,7 @@ mod common;
 use std::path::Path;
 use std::process::Command;
 
-use calve_testkit::{Builder, Mounted, Random, qemu};
+use calve_testkit::{Builder, Random, qemu};
 use common::Bench;
 
 const MIB: u64 = 1 << 20;
@@ -35,32 +35,9 @@ fn image() -> (Vec<u8>, Vec<u8>) {
     (builder.build(), disk)
 }
 
-/// A mounted file system; `None`, and a loud word, where that cannot be had here.
-fn mounted(bench: &Bench, kind: &str) -> Option<Mounted> {
-    if !qemu::has(&format!("mkfs.{kind}")) {
-        return None;
-    }
-    let mounted = Mounted::new(bench.path(), kind, 512 * MIB).expect("a file system");
-    if mounted.is_none() {
-        // Not a missing tool: only root may mount, and not everywhere.
-        qemu::skipped(&format!("mounting {kind} from a file needs root and loop devices"));
-    }
-    mounted
-}
-
-/// Bytes that the extents of a file have for themselves, as the file system tells.
-fn exclusive(path: &str) -> u64 {
-    let output = Command::new("filefrag").args(["-v", path]).output().expect("filefrag is there");
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let extents = text.lines().filter(|line| line.trim_start().starts_with(char::is_numeric));
-    // "0: 0.. 31: 1024.. 1055: 32: last,shared,eof"
-    let own = extents.filter(|line| !line.contains("shared"));
-    own.filter_map(|line| line.split(':').nth(3)?.trim().parse::<u64>().ok()).sum::<u64>() * 4096
-}
-
 fn on(kind: &str) {
     let bench = Bench::new();
-    let Some(mounted) = mounted(&bench, kind) else { return };
+    let Some(mounted) = common::mounted(&bench, kind) else { return };
     let path = |name| mounted.folder().join(name).to_str().expect("a plain name").to_owned();
     let (image, disk) = image();
     let old = path("old.qcow");
@@ -87,7 +64,7 @@ fn on(kind: &str) {
             assert!(bench.read("new.raw") == disk, "{kind} {format:?} {more:?}: other bytes");
             if shares {
                 // But for the packed clusters, the tables, and what is beside the blocks.
-                let own = exclusive(&new);
+                let own = common::exclusive(&new);
                 assert!(own < 2 * MIB, "{kind} {format:?} {more:?}: {own} bytes of its own");
             }
             if format != plain && qemu::has("qemu-img") {

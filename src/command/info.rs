@@ -9,6 +9,7 @@ use calve_disk::formats::qcow1::Qcow1Facts;
 use calve_disk::formats::qcow2::Qcow2Facts;
 use calve_disk::open::escaped;
 use calve_disk::{BackingReference, Facts, Finding, Layer, Rule, Specific, Survey, Weight};
+use calve_upgrade::State;
 use serde_json::{Map, Value, json};
 
 use crate::args::{InfoArgs, Shape};
@@ -44,6 +45,8 @@ struct Report<'a> {
     /// Bytes that the host spends on the file.
     disk_size: u64,
     survey: Option<Survey>,
+    /// What state its upgrade is in, where there is an undo record.
+    upgrade: Option<State>,
     /// What is odd: how often, and where first.
     odd: BTreeMap<Rule, (u64, Finding)>,
 }
@@ -64,7 +67,8 @@ impl<'a> Report<'a> {
                 None
             }
         };
-        Ok(Self { layer, disk_size, survey, odd })
+        let upgrade = calve_upgrade::state_of(&layer.path)?;
+        Ok(Self { layer, disk_size, survey, upgrade, odd })
     }
 
     fn facts(&self) -> &Facts {
@@ -168,6 +172,10 @@ impl<'a> Report<'a> {
         if let Some(survey) = &self.survey {
             set("survey", survey_json(survey));
         }
+        if let Some(state) = self.upgrade {
+            let (word, _) = upgrade_words(state);
+            set("upgrade", json!(word));
+        }
         set("advice", json!(self.advice()));
         document
     }
@@ -226,8 +234,23 @@ impl<'a> Report<'a> {
             let times = if *count > 1 { format!(", {count} times, first") } else { String::new() };
             line(format!("{}{times}: {first}; {}", rule.weight().word(), rule.next()));
         }
+        if let Some(state) = self.upgrade {
+            let (_, text) = upgrade_words(state);
+            line(format!("upgrade: {text}"));
+        }
         line(format!("advice: {}", self.advice()));
         text
+    }
+}
+
+/// What an undo record beside an image means.
+fn upgrade_words(state: State) -> (&'static str, &'static str) {
+    match state {
+        State::Interrupted => {
+            ("interrupted", "was interrupted; calve upgrade --recover settles it")
+        }
+        State::Upgraded => ("upgraded", "was done, and can be undone: calve upgrade --undo"),
+        State::Written => ("written", "was done, and the image was written to since"),
     }
 }
 

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use calve_testkit::{Builder, Random, qemu};
+use calve_testkit::{Builder, Mounted, Random, qemu};
 use serde_json::Value;
 
 /// A folder, and the program run in it.
@@ -103,6 +103,29 @@ pub(crate) fn may_trace() -> bool {
         qemu::skipped("strace is not allowed to trace");
     }
     is_allowed
+}
+
+/// A mounted file system; `None`, and a loud word, where that cannot be had here.
+pub(crate) fn mounted(bench: &Bench, kind: &str) -> Option<Mounted> {
+    if !qemu::has(&format!("mkfs.{kind}")) {
+        return None;
+    }
+    let mounted = Mounted::new(bench.path(), kind, 512 << 20).expect("a file system");
+    if mounted.is_none() {
+        // Not a missing tool: only root may mount, and not everywhere.
+        qemu::skipped(&format!("mounting {kind} from a file needs root and loop devices"));
+    }
+    mounted
+}
+
+/// Bytes that the extents of a file have for themselves, as the file system tells.
+pub(crate) fn exclusive(path: &str) -> u64 {
+    let output = Command::new("filefrag").args(["-v", path]).output().expect("filefrag is there");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let extents = text.lines().filter(|line| line.trim_start().starts_with(char::is_numeric));
+    // "0: 0.. 31: 1024.. 1055: 32: last,shared,eof"
+    let own = extents.filter(|line| !line.contains("shared"));
+    own.filter_map(|line| line.split(':').nth(3)?.trim().parse::<u64>().ok()).sum::<u64>() * 4096
 }
 
 /// A small image with plain and packed clusters, and what its disk holds.

@@ -83,7 +83,7 @@ impl Layout {
         HostOffset::new(cluster << self.bits)
     }
 
-    /// Where what is moved begins.
+    /// Where everything new begins. It reaches to the end of the file.
     pub(crate) fn start(&self) -> HostOffset {
         self.at(self.base)
     }
@@ -96,11 +96,6 @@ impl Layout {
     /// Where L2 table number `number` goes, of those that there are.
     pub(crate) fn l2_at(&self, number: u64) -> HostOffset {
         self.at(self.l2_start() + number)
-    }
-
-    /// Where the new tables begin, behind what is moved. They reach to the end of the file.
-    pub(crate) fn tables_at(&self) -> HostOffset {
-        self.at(self.l2_start())
     }
 
     /// Where refcount block number `number` goes, of those that there are.

@@ -50,10 +50,10 @@ pub(crate) struct New {
     /// What it begins with: 512 bytes.
     #[serde(with = "bytes")]
     pub(crate) start: Vec<u8>,
-    /// Where its tables begin; they reach to its end.
-    pub(crate) tables_at: u64,
-    /// Digest of its tables.
-    pub(crate) tables: String,
+    /// Where that begins which was put behind the old end: copied clusters, then tables.
+    pub(crate) appended_at: u64,
+    /// Digest of that, up to the end of the file.
+    pub(crate) appended: String,
     /// When it was written last.
     pub(crate) time: Option<Time>,
 }

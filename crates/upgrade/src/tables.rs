@@ -16,8 +16,8 @@ use crate::survey::{self, Surveyed};
 /// Bytes that are written at once.
 const PORTION: usize = 1 << 20;
 
-/// Writes everything behind the old end, and returns the digest of the new tables. Nothing of it
-/// is part of any image yet.
+/// Writes everything behind the old end, and returns its digest. Nothing of it is part of any
+/// image yet.
 pub(crate) fn append(
     surveyed: &mut Surveyed,
     storage: &Arc<dyn StorageMut>,
@@ -32,9 +32,6 @@ pub(crate) fn append(
         stop,
     };
     move_clusters(surveyed, &mut out)?;
-    out.flush()?;
-    debug_assert_eq!(out.at, surveyed.layout.tables_at(), "what is moved is as long as planned");
-    out.hasher.reset();
     let l1 = l2_tables(surveyed, &mut out)?;
     out.push_padded(&l1, surveyed)?;
     refcount_blocks(surveyed, &mut out, holds)?;

@@ -77,7 +77,7 @@ pub(crate) fn undo(
         };
         if !is_untouched(storage, &record)? {
             return Err(refused(
-                "was written to since it was upgraded: its tables are not those that were made",
+                "was written to since it was upgraded: what the upgrade appended is not as it was made",
                 "keep it as it is, or convert it to what is wanted; --release removes the record",
             ));
         }
@@ -199,12 +199,12 @@ fn begins_with(storage: &dyn Storage, start: &[u8]) -> Result<bool> {
     Ok(size >= start.len() as u64 && survey::start_of(storage, start.len() as u64)? == start)
 }
 
-/// Whether the new image is as the upgrade left it, but for bytes of the disk.
+/// Whether the new image is as the upgrade left it, but for clusters that stayed where they were.
 fn is_untouched(storage: &Arc<dyn StorageMut>, record: &Record) -> Result<bool> {
     let Some(new) = &record.new else { return Ok(false) };
     Ok(begins_with(&**storage, &new.start)?
         && survey::size_of(&**storage)? == new.length
-        && digest_of_new(storage, new)? == new.tables
+        && digest_of_appended(storage, new)? == new.appended
         && has_old_tables(storage, record)?)
 }
 
@@ -219,16 +219,16 @@ fn has_old_tables(storage: &Arc<dyn StorageMut>, record: &Record) -> Result<bool
     }
 }
 
-fn digest_of_new(storage: &Arc<dyn StorageMut>, new: &New) -> Result<String> {
+fn digest_of_appended(storage: &Arc<dyn StorageMut>, new: &New) -> Result<String> {
     const PORTION: u64 = 1 << 20;
     let mut hasher = blake3::Hasher::new();
-    let (mut at, mut bytes) = (new.tables_at, Vec::new());
+    let (mut at, mut bytes) = (new.appended_at, Vec::new());
     while at < new.length {
         bytes.resize(in_memory(PORTION.min(new.length - at)), 0);
         let place = HostOffset::new(at);
-        storage
-            .read_at(&mut bytes, place)
-            .map_err(|source| DiskError::io("reading the new tables", &**storage, place, source))?;
+        storage.read_at(&mut bytes, place).map_err(|source| {
+            DiskError::io("reading what was appended", &**storage, place, source)
+        })?;
         hasher.update(&bytes);
         at += bytes.len() as u64;
     }

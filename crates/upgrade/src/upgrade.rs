@@ -48,7 +48,11 @@ pub(crate) fn run(
     );
     record.old_time = old_time;
     record.holds = options.holds;
-    record.put(journal)?;
+    if let Err(failure) = record.put(journal) {
+        // It may be there all the same. The image was not touched, so that it means nothing.
+        let _ = journal.remove();
+        return Err(failure);
+    }
     let prepared = prepare(&mut surveyed, storage, options, stop);
     let prepared = prepared.and_then(|new| {
         record.new = Some(new.clone());
@@ -96,14 +100,14 @@ fn prepare(
     options: &Options,
     stop: &AtomicBool,
 ) -> Result<New> {
-    let tables = tables::append(surveyed, storage, options.holds, stop)?;
+    let appended = tables::append(surveyed, storage, options.holds, stop)?;
     sync(&**storage)?;
     let layout = &surveyed.layout;
     Ok(New {
         length: layout.file_size(),
         start: surveyed.image.first_sector(&layout.places()),
-        tables_at: layout.tables_at().get(),
-        tables,
+        appended_at: layout.start().get(),
+        appended,
         time: times::written(&**storage)?.map(|_| options.time.unwrap_or_else(times::now)),
     })
 }
