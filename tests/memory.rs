@@ -106,3 +106,36 @@ fn a_long_chain_of_scattered_overlays() {
         assert!(bench.read("new") == expected, "QEMU reads something else");
     }
 }
+
+/// Reference counts are made for one window of the file after the other: this one has two, with a
+/// cluster in each.
+#[test]
+fn an_upgrade_of_a_file_that_is_very_long() {
+    use std::os::unix::fs::FileExt;
+    const FAR: u64 = 150 << 30;
+    let bench = Bench::new();
+    let mut builder = Builder::new(12, 9, 1 << 30).aligned(4096);
+    builder.plain(0, &[1; 4096]);
+    builder.entry(9, FAR);
+    let shared = builder.plain(300, &[3; 4096]);
+    builder.entry(301, shared);
+    builder.entry(302, FAR);
+    let image = builder.build();
+    bench.write("long", &image);
+    let file = std::fs::File::options().write(true).open(bench.file("long")).expect("a file");
+    file.write_all_at(&[9; 4096], FAR).expect("a sparse file");
+    bench.ok(&["convert", "-q", "long", "was.raw"]);
+    within(&bench, 2 * LIMIT, &["upgrade", "-q", "long"]);
+    bench.ok(&["compare", "long", "was.raw"]);
+    if qemu::has("qemu-img") {
+        qemu::assert_clean(bench.path(), "long");
+    }
+    within(&bench, LIMIT, &["upgrade", "-q", "--undo", "long"]);
+    assert_eq!(file.metadata().expect("a file").len(), FAR + 4096);
+    let mut start = vec![0; image.len()];
+    std::fs::File::open(bench.file("long"))
+        .expect("a file")
+        .read_exact_at(&mut start, 0)
+        .expect("all");
+    assert!(start == image, "not what it was");
+}

@@ -447,6 +447,69 @@ fn a_host_that_fails_at_any_step_leaves_the_image_as_it_was() {
     assert!(failures > 10, "too few of the faults were met: {failures}");
 }
 
+/// The order in which things reach the medium, as the kernel is told of it.
+#[test]
+fn what_is_written_is_synced_in_this_order() {
+    if !common::may_trace() {
+        return;
+    }
+    let bench = Bench::new();
+    let mut builder = Builder::new(12, 9, 1 << 20).aligned(4096);
+    builder.plain(5, &[5; 4096]);
+    bench.write("old.qcow", &builder.build());
+    let calls = |arguments: &[&str]| {
+        let calls =
+            "trace=pwrite64,write,fsync,fdatasync,ftruncate,rename,renameat,unlink,utimensat";
+        let traced = Command::new("strace")
+            .current_dir(bench.path())
+            .args(["-f", "-y", "-s", "0", "-o", "trace", "-e", calls])
+            .arg(env!("CARGO_BIN_EXE_calve"))
+            .args(arguments)
+            .output()
+            .expect("strace runs");
+        assert!(traced.status.success(), "{}", Said::of(&traced).err);
+        let text = String::from_utf8(bench.read("trace")).expect("text");
+        let folder = bench.path().to_string_lossy().into_owned();
+        text.lines()
+            .filter(|line| line.contains(&folder))
+            .map(|line| {
+                let call = line.split_once(' ').map_or("", |(_, rest)| rest.trim_start());
+                let call = call.split('(').next().unwrap_or_default();
+                let what = match () {
+                    () if line.contains("calve-undo") => "record",
+                    () if line.contains("old.qcow") => "image",
+                    () => "folder",
+                };
+                let at = line.rsplit_once(") = ").and_then(|(line, _)| line.rsplit(", ").next());
+                match call {
+                    "pwrite64" => format!("{call} {what} @ {}", at.unwrap_or_default()),
+                    _ => format!("{call} {what}"),
+                }
+            })
+            .collect::<Vec<_>>()
+    };
+    let record = ["write record", "fsync record", "renameat record", "fsync folder"];
+    let expected = [
+        &record[..],
+        // L2 table, L1 table, refcount block and table; then the record of what they are.
+        &["pwrite64 image @ 12288", "fsync image"],
+        &record,
+        // The one sector.
+        &["pwrite64 image @ 0", "fsync image", "utimensat image"],
+    ];
+    assert_eq!(calls(&["upgrade", "-q", "old.qcow"]), expected.concat());
+    let expected = [
+        "pwrite64 image @ 0",
+        "fsync image",
+        "ftruncate image",
+        "fsync image",
+        "utimensat image",
+        "unlink record",
+        "fsync folder",
+    ];
+    assert_eq!(calls(&["upgrade", "-q", "--undo", "old.qcow"]), expected);
+}
+
 #[test]
 fn a_file_that_may_not_grow_stays_as_it_was() {
     let bench = Bench::new();

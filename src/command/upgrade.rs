@@ -185,7 +185,8 @@ fn upgrade(images: &[Image], args: &UpgradeArgs, program: &str) -> Result<Vec<To
     let mut told = Vec::new();
     if is_dry || images.len() > 1 {
         for image in images {
-            let plan = InPlace::open_for_reading(&image.path)?.plan(&image.options(args)?)?;
+            let plan =
+                InPlace::open_for_reading(&image.path)?.plan(&image.options(args)?, &flags.stop)?;
             told.push(report(image, &plan, "would be upgraded"));
         }
     }

@@ -1,9 +1,11 @@
 //! The digest of everything that an image itself stores of its disk, wherever it lies.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use calve_disk::units::{GuestRange, in_memory};
 use calve_disk::{Disk, Encoding, Error as DiskError, Payload, Scratch, Storage};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Bytes that are read and hashed at once.
 const PORTION: u64 = 1 << 20;
@@ -17,6 +19,7 @@ pub(crate) fn digest(
     disk: &Disk,
     range: GuestRange,
     storage: &dyn Storage,
+    stop: &AtomicBool,
 ) -> Result<blake3::Hash> {
     let mut hasher = blake3::Hasher::new();
     let (mut scratch, mut bytes) = (Scratch::default(), Vec::new());
@@ -32,6 +35,9 @@ pub(crate) fn digest(
         let end = next;
         let mut start = extent.range.start.get();
         while start < end {
+            if stop.load(Ordering::Relaxed) {
+                return Err(Error::Stopped);
+            }
             let part = extent.clipped(GuestRange::at(start, PORTION.min(end - start)));
             bytes.resize(in_memory(part.range.length), 0);
             if stored.encoding == Encoding::Encrypted {

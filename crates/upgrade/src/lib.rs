@@ -80,16 +80,16 @@ impl InPlace {
         Self::new(storage, Box::new(journal::NoJournal))
     }
 
-    /// What an upgrade would do. Nothing is written.
+    /// What an upgrade would do. Nothing is written, and `stop` is heeded.
     ///
     /// # Errors
     /// Every reason for which [`InPlace::upgrade`] would refuse.
-    pub fn plan(&self, options: &Options) -> Result<Plan> {
-        upgrade::plan(&self.storage, options)
+    pub fn plan(&self, options: &Options, stop: &AtomicBool) -> Result<Plan> {
+        upgrade::plan(&self.storage, options, stop)
     }
 
-    /// Makes a version 1 image a qcow2 image. `stop` is heeded until the moment from which on it
-    /// is one.
+    /// Makes a version 1 image a qcow2 image. `stop` is heeded as long as it is
+    /// not both one and verified.
     ///
     /// # Errors
     /// Whatever fails, the image is as it was, but for [`Error::HalfWay`].

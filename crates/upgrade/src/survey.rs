@@ -3,6 +3,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use calve_disk::formats::qcow1::Qcow1Image;
 use calve_disk::formats::qcow2::{AdoptedImage, RecordedBacking};
@@ -93,7 +94,11 @@ const HASHED_AT_ONCE: usize = 256 << 10;
 const MAX_SHARED: usize = 1 << 20;
 
 /// Surveys the image in `storage`.
-pub(crate) fn run(storage: &Arc<dyn StorageMut>, options: &Options) -> Result<Surveyed> {
+pub(crate) fn run(
+    storage: &Arc<dyn StorageMut>,
+    options: &Options,
+    stop: &AtomicBool,
+) -> Result<Surveyed> {
     let path = storage.path().to_owned();
     let file_size = size_of(&**storage)?;
     let old_start = start_of(&**storage, file_size)?;
@@ -117,21 +122,8 @@ pub(crate) fn run(storage: &Arc<dyn StorageMut>, options: &Options) -> Result<Su
     if base > adopted.max_clusters() {
         return Err(too_long(&path, &adopted));
     }
-    let mut tally = Tally::new(&adopted, file_size);
-    let mut shared = Shared::default();
-    let mut old_blocks = Vec::new();
-    let mut last_window = None;
-    for first in (0..base).step_by(in_memory(WINDOW)) {
-        let clusters = first..base.min(first + WINDOW);
-        let mut each = |run: &StoredRun| match first {
-            0 => tally.add(run, &path),
-            _ => Ok(()),
-        };
-        let counters = window(&old, cluster_size, clusters, &path, &mut shared, &mut each)?;
-        used_blocks(&counters, base, &adopted, options.holds, &mut old_blocks);
-        last_window = Some(counters);
-    }
-    shared.sort();
+    let Counted { tally, shared, old_blocks, last_window } =
+        count(&old, &adopted, file_size, options.holds, stop)?;
     let Tally { staying, packed, misaligned, beside_header, l2_tables, .. } = tally;
     let moved = misaligned + beside_header + shared.count() as u64;
     let layout = Layout::new(&adopted, base, moved, l2_tables, &old_blocks);
@@ -139,7 +131,7 @@ pub(crate) fn run(storage: &Arc<dyn StorageMut>, options: &Options) -> Result<Su
         return Err(too_long(&path, &adopted));
     }
     let contents = match options.verify {
-        Verify::Full => Some(contents::digest(&old, old.range(), &**storage)?),
+        Verify::Full => Some(contents::digest(&old, old.range(), &**storage, stop)?),
         Verify::Tables => None,
     };
     let bytes = |clusters: u64| clusters << cluster_size.bits();
@@ -172,6 +164,47 @@ pub(crate) fn run(storage: &Arc<dyn StorageMut>, options: &Options) -> Result<Su
         contents,
         last_window,
     })
+}
+
+/// What a walk over all windows finds.
+struct Counted {
+    tally: Tally,
+    shared: Shared,
+    /// The refcount blocks that count anything of the old image.
+    old_blocks: Vec<u64>,
+    last_window: Option<Counters>,
+}
+
+fn count(
+    old: &Disk,
+    image: &AdoptedImage,
+    file_size: u64,
+    holds: bool,
+    stop: &AtomicBool,
+) -> Result<Counted> {
+    let (size, path) = (image.cluster_size(), old.path());
+    let base = size.count(file_size);
+    let mut counted = Counted {
+        tally: Tally::new(image, file_size),
+        shared: Shared::default(),
+        old_blocks: Vec::new(),
+        last_window: None,
+    };
+    for first in (0..base).step_by(in_memory(WINDOW)) {
+        if stop.load(Ordering::Relaxed) {
+            return Err(Error::Stopped);
+        }
+        let clusters = first..base.min(first + WINDOW);
+        let mut each = |run: &StoredRun| match first {
+            0 => counted.tally.add(run, path),
+            _ => Ok(()),
+        };
+        let counters = window(old, size, clusters, path, &mut counted.shared, &mut each)?;
+        used_blocks(&counters, base, image, holds, &mut counted.old_blocks);
+        counted.last_window = Some(counters);
+    }
+    counted.shared.sort();
+    Ok(counted)
 }
 
 pub(crate) fn size_of(storage: &dyn Storage) -> Result<u64> {

@@ -2,6 +2,7 @@
 //! settle one that was interrupted, and to give the way back up.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use calve_disk::formats::qcow1::Qcow1Image;
 use calve_disk::formats::qcow2::Qcow2Image;
@@ -123,7 +124,7 @@ pub(crate) fn recover(storage: &Arc<dyn StorageMut>, journal: &dyn Journal) -> R
         contents: None,
         holds: record.holds,
     };
-    match verify::run(storage, &old) {
+    match verify::run(storage, &old, &AtomicBool::new(false)) {
         // Its time stays: whether something wrote to the disk in place, nothing else would tell.
         Ok(()) => Ok(Recovered::Finished),
         Err(failure @ Error::Mismatch { .. }) => {

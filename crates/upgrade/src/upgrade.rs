@@ -18,8 +18,12 @@ use crate::verify::{self, Old};
 use crate::{Options, tables, times};
 
 /// Surveys the image without changing it.
-pub(crate) fn plan(storage: &Arc<dyn StorageMut>, options: &Options) -> Result<Plan> {
-    let surveyed = survey::run(storage, options)?;
+pub(crate) fn plan(
+    storage: &Arc<dyn StorageMut>,
+    options: &Options,
+    stop: &AtomicBool,
+) -> Result<Plan> {
+    let surveyed = survey::run(storage, options, stop)?;
     require_room(&**storage, &surveyed.plan)?;
     Ok(surveyed.plan)
 }
@@ -39,7 +43,7 @@ pub(crate) fn run(
         });
     }
     let old_time = times::written(&**storage)?;
-    let mut surveyed = survey::run(storage, options)?;
+    let mut surveyed = survey::run(storage, options, stop)?;
     require_room(&**storage, &surveyed.plan)?;
     let mut record = Record::new(
         surveyed.plan.old_file_size,
@@ -72,7 +76,7 @@ pub(crate) fn run(
             contents: surveyed.contents,
             holds: options.holds,
         };
-        verify::run(storage, &old)
+        verify::run(storage, &old, stop)
     });
     if let Err(failure) = done {
         return Err(taken_back(storage, journal, &record, failure));

@@ -2,6 +2,7 @@
 //! compared with what the old tables say.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use calve_disk::formats::qcow1::Qcow1Image;
 use calve_disk::formats::qcow2::{Qcow2Image, Reference};
@@ -27,7 +28,7 @@ pub(crate) struct Old<'a> {
 
 /// Compares the image as it is now with what it was. Fails with [`Error::Mismatch`] where guest
 /// bytes are not where they were, and where a reference count is not what it should be.
-pub(crate) fn run(storage: &Arc<dyn StorageMut>, old: &Old<'_>) -> Result<()> {
+pub(crate) fn run(storage: &Arc<dyn StorageMut>, old: &Old<'_>, stop: &AtomicBool) -> Result<()> {
     let mismatch = |why: String| Error::Mismatch { path: storage.path().to_owned(), why };
     let size = survey::size_of(&**storage)?;
     let was = Qcow1Image::open(View::with_start(storage, old.start.to_vec(), old.length), None)?;
@@ -42,7 +43,7 @@ pub(crate) fn run(storage: &Arc<dyn StorageMut>, old: &Old<'_>) -> Result<()> {
         return Err(mismatch(format!("differs from what it was at guest byte {at}")));
     }
     if let Some(before) = old.contents
-        && contents::digest(&is, was.range(), &**storage)? != before
+        && contents::digest(&is, was.range(), &**storage, stop)? != before
     {
         return Err(mismatch("the bytes of the disk are not what they were".into()));
     }
