@@ -173,6 +173,9 @@ impl From<ConvertError> for Failure {
     }
 }
 
+/// What to do where an upgrade has no room.
+const NO_ROOM: &str = "the image is as it was; make room, or convert it to another file system";
+
 impl From<UpgradeError> for Failure {
     fn from(error: UpgradeError) -> Self {
         let text = error.to_string();
@@ -185,12 +188,12 @@ impl From<UpgradeError> for Failure {
                          calve convert --salvage",
                     ),
                     Code::InUse => failure.next("end the program that uses it"),
+                    Code::NoSpace => failure.next(NO_ROOM),
                     _ => failure,
                 }
             }
             UpgradeError::Refused { next, .. } => Self::new(Code::Refused, text).next(next),
-            UpgradeError::NoSpace { .. } => Self::new(Code::NoSpace, text)
-                .next("nothing was changed; make room, or convert it to another file system"),
+            UpgradeError::NoSpace { .. } => Self::new(Code::NoSpace, text).next(NO_ROOM),
             UpgradeError::Mismatch { .. } => Self::new(Code::Mismatch, text).next(
                 "it was made what it was before; test this machine's memory and disk, then run \
                  this again",

@@ -108,12 +108,15 @@ impl<'a> Report<'a> {
                                 reading; migrate it: "
                     .to_owned();
                 let _ = write!(text, "calve convert -p --verify -O qcow2 {name} {target}");
+                let _ = write!(text, ", or where it lies: calve upgrade {name}");
                 if facts.is_encrypted {
-                    text.push_str(" (asks for its passphrase; the result is not encrypted)");
+                    text.push_str(
+                        " (convert asks for its passphrase, and the result is not encrypted)",
+                    );
                 }
                 if facts.backing.is_some() {
                     text.push_str(
-                        " (holds the base's data then too; -B and -F keep it a thin overlay)",
+                        " (what convert makes holds the base's data too; -B and -F keep it thin)",
                     );
                 }
                 text

@@ -319,17 +319,21 @@ fn repack(image: &Image, plan: &Plan, args: &UpgradeArgs) -> Result<(), Failure>
         base_roots: args.base_root.clone(),
         ..OpenOptions::default()
     };
+    // A link stays one: what it leads to is replaced.
+    let path = image.path.canonicalize().map_err(|error| {
+        Failure::new(Code::Failed, format!("{}: {error}", image.path.display()))
+    })?;
     let disk = Disk::open(&image.path, &open)?;
     let base = match &plan.backing {
         None => None,
         Some(backing) => {
             let name = escaped(&backing.name);
-            let path = source::beside(&image.path, Path::new(&name));
+            let base = source::beside(&image.path, Path::new(&name));
             let format = Format::from_name(&backing.format);
             Some(Base {
                 name: backing.name.clone(),
                 format: backing.format.clone(),
-                disk: Disk::open(&path, &OpenOptions { format, ..open })?,
+                disk: Disk::open(&base, &OpenOptions { format, ..open })?,
                 layer: Some(1),
             })
         }
@@ -351,7 +355,7 @@ fn repack(image: &Image, plan: &Plan, args: &UpgradeArgs) -> Result<(), Failure>
     };
     let flags = signals::install()?;
     let control = Control { stop: &flags.stop, progress: &|_| {} };
-    calve_convert::convert(vec![disk], &image.path, &options, &control).map_err(|error| {
+    calve_convert::convert(vec![disk], &path, &options, &control).map_err(|error| {
         Failure::from(error).next("the image is upgraded all the same, and was not repacked")
     })?;
     calve_upgrade::forget(&image.path)?;
@@ -387,12 +391,22 @@ fn report(image: &Image, plan: &Plan, done: &str) -> Told {
         print::size(plan.l1_bytes),
         print::size(plan.refcount_bytes)
     ));
-    if plan.l2_cache > USUAL_L2_CACHE {
+    let enough = if plan.l2_cache > USUAL_L2_CACHE {
+        format!(", more than the {} that QEMU gives", print::size(USUAL_L2_CACHE))
+    } else {
+        String::new()
+    };
+    line(format!(
+        "a busy guest wants an L2 cache of {} for all of the disk{enough}",
+        print::size(plan.l2_cache)
+    ));
+    let larger = target::default_cluster_size();
+    if plan.cluster_size < larger && !plan.is_encrypted {
+        let clusters = plan.virtual_size.div_ceil(larger.bytes());
         line(format!(
-            "a busy guest wants an L2 cache of {} for all of the disk, and QEMU gives {}; \
-             --then-repack, or calve convert later, makes clusters of 64 KiB",
-            print::size(plan.l2_cache),
-            print::size(USUAL_L2_CACHE)
+            "with clusters of {}, which --then-repack or a later convert makes, {} would do",
+            print::size(larger.bytes()),
+            print::size(clusters * 8)
         ));
     }
     Told { text, document: document(image, plan) }
