@@ -156,6 +156,9 @@ fn what_is_held_is_overwritten_by_nobody_and_can_be_released() {
     // The clusters 100 and 255 of the disk were there, and were written to in place.
     let is_data = |at: usize| then[at..].starts_with(&Random::new(107).content(4096));
     assert!(differs.is_none_or(is_data), "a byte of the old tables was overwritten: {differs:?}");
+    qemu::img(bench.path(), &["snapshot", "-c", "s", "old.qcow"]);
+    bench.fails(63, "snapshots", &["upgrade", "--release", "old.qcow"]);
+    qemu::img(bench.path(), &["snapshot", "-d", "s", "old.qcow"]);
     let said = bench.ok(&["upgrade", "--release", "--output", "json", "old.qcow"]).json();
     assert!(said["freed-bytes"].as_u64().expect("a number") > 0);
     assert_holds(&bench, "old.qcow", &disk);
@@ -200,6 +203,7 @@ fn every_refusal_names_a_reason_and_leaves_the_file_alone() {
     refuses(new().backing(&long).build(), 63, "one sector", &["-F", "raw"]);
     refuses(Builder::new(9, 12, 200 << 30).build(), 63, "cluster size", &[]);
     refuses(b"a raw disk".repeat(100), 63, "not a QCOW version 1 image", &[]);
+    refuses(new().build(), 18, "has no backing file", &["-F", "raw"]);
     bench.fails(18, "a folder", &["upgrade", "."]);
     bench.fails(64, "cannot be used with", &["upgrade", "--undo", "--recover", "old.qcow"]);
 }

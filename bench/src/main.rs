@@ -112,8 +112,10 @@ fn run(arguments: &Arguments, calve: &str) -> io::Result<()> {
     println!("{text}");
     if let Some(keep) = &arguments.keep {
         std::fs::write(format!("{keep}.md"), &text)?;
-        std::fs::write(format!("{keep}.svg"), report::chart(&all))?;
-        std::fs::write(format!("{keep}.jsonl"), report::lines(&all))?;
+        if !all.is_empty() {
+            std::fs::write(format!("{keep}.svg"), report::chart(&all))?;
+            std::fs::write(format!("{keep}.jsonl"), report::lines(&all))?;
+        }
     }
     Ok(())
 }

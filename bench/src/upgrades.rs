@@ -68,11 +68,14 @@ fn row(
     let (ours, undone) = (median(ours), median(undone));
     let [serial, parallel, copied] = peers.map(median);
     let better = serial.min(parallel);
+    let beside = match has_peers {
+        true => format!("{better:.2} | {:.0}x | {copied:.2}", better / ours),
+        false => "| | ".into(),
+    };
     Ok(format!(
-        "| {source} | {ours:.3} | {:.1} | {:.0} | {} | {better:.2} | {:.0}x | {copied:.2} | {undone:.3} |\n",
+        "| {source} | {ours:.3} | {:.1} | {:.0} | {} | {beside} | {undone:.3} |\n",
         written / f64::from(1 << 20),
         written / tables * 100.0,
         peak >> 10,
-        better / ours
     ))
 }

@@ -18,7 +18,7 @@ use crate::exit::{self, Code, Failure};
 use crate::{print, signals, source};
 
 pub(crate) fn run(args: &UpgradeArgs, program: &str) -> Result<Code, Failure> {
-    let images = images(args)?;
+    let images = images(args, program)?;
     let action = &args.action;
     let done = if action.undo {
         each(images.iter().rev(), |image| undo(image, args))
@@ -98,7 +98,7 @@ impl Image {
 }
 
 /// The images that are meant, bases first.
-fn images(args: &UpgradeArgs) -> Result<Vec<Image>, Failure> {
+fn images(args: &UpgradeArgs, program: &str) -> Result<Vec<Image>, Failure> {
     if args.chain {
         return chain(args);
     }
@@ -107,7 +107,7 @@ fn images(args: &UpgradeArgs) -> Result<Vec<Image>, Failure> {
     let needs_base = !(action.undo || action.recover || action.release);
     let backing_format = match format {
         Some(format) => Some(format.name().to_owned()),
-        None if needs_base => base_format(args)?,
+        None if needs_base => base_format(args, program)?,
         None => None,
     };
     Ok(vec![Image { path: args.file.clone(), backing_format }])
@@ -129,7 +129,7 @@ fn open_chain(args: &UpgradeArgs) -> Result<Disk, Failure> {
 }
 
 /// The format of what is behind the image, if anything is.
-fn base_format(args: &UpgradeArgs) -> Result<Option<String>, Failure> {
+fn base_format(args: &UpgradeArgs, program: &str) -> Result<Option<String>, Failure> {
     let alone = Disk::open(&args.file, &OpenOptions::default())?;
     if alone.top().facts().backing.is_none() {
         return Ok(None);
@@ -137,6 +137,16 @@ fn base_format(args: &UpgradeArgs) -> Result<Option<String>, Failure> {
     drop(alone);
     let disk = open_chain(args)?;
     let base = disk.layers().get(1);
+    if let Some(base) = base.filter(|base| base.image.facts().format == Format::Raw)
+        && !args.quiet
+    {
+        let text = format!(
+            "{}: its backing file {} has no known format and is recorded as raw; -F says so",
+            args.file.display(),
+            base.path.display()
+        );
+        print::note(program, &text);
+    }
     Ok(base.map(|base| base.image.facts().format.name().to_owned()))
 }
 
@@ -285,7 +295,15 @@ fn recover(image: &Image, program: &str, args: &UpgradeArgs) -> Result<Told, Fai
 }
 
 fn release(image: &Image) -> Result<Told, Failure> {
-    let freed = InPlace::open(&image.path)?.release()?;
+    let freed = InPlace::open(&image.path)?.release().map_err(|error| {
+        let failure = Failure::from(error);
+        match failure.code {
+            Code::Unsupported => failure.next(
+                "qemu-img check -r leaks frees as much; then remove the undo record yourself",
+            ),
+            _ => failure,
+        }
+    })?;
     let text = format!("can no longer be undone; {} became free in it", print::size(freed));
     let mut told = image.told("released", &text);
     told.document["freed-bytes"] = json!(freed);

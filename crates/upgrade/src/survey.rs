@@ -227,7 +227,16 @@ fn backing(
     options: &Options,
     path: &Path,
 ) -> Result<Option<RecordedBacking>> {
-    let Some(reference) = &facts.backing else { return Ok(None) };
+    let Some(reference) = &facts.backing else {
+        return match &options.backing_format {
+            None => Ok(None),
+            Some(_) => Err(Error::Refused {
+                path: path.to_owned(),
+                why: "has no backing file, whose format was named".into(),
+                next: "leave out --backing-format",
+            }),
+        };
+    };
     match &options.backing_format {
         Some(format) => {
             let (name, format) = (reference.name.clone(), format.clone());

@@ -35,7 +35,7 @@ pub(crate) fn run(
     options: &Options,
     stop: &AtomicBool,
 ) -> Result<Plan> {
-    if journal.read().is_ok_and(|note| note.is_some()) {
+    if Record::read(journal)?.is_some() {
         return Err(Error::Refused {
             path: storage.path().to_owned(),
             why: format!("has an undo record already, {}", journal.path().display()),
