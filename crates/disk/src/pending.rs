@@ -95,6 +95,25 @@ impl PendingFile {
         Ok(Named::Yes)
     }
 
+    /// Removes what runs that were killed left behind of files that were to be called `target`.
+    /// The caller knows that none of these runs goes on.
+    pub fn remove_leftovers(target: &Path) {
+        let Some(target_name) = target.file_name() else { return };
+        let start = temporary_start(target_name);
+        let Ok(entries) = std::fs::read_dir(folder_of(target)) else { return };
+        for entry in entries.flatten() {
+            let is_ours = entry
+                .file_name()
+                .as_bytes()
+                .strip_prefix(start.as_bytes())
+                .is_some_and(|end| end.len() == 16 && end.iter().all(u8::is_ascii_hexdigit));
+            if is_ours {
+                // Best effort: they are in nobody's way.
+                let _ = std::fs::remove_file(entry.path());
+            }
+        }
+    }
+
     fn rename(&self) -> std::result::Result<(), Errno> {
         let (folder, from, to) = (&self.folder, &self.name, &self.target_name);
         if self.replaces {
@@ -140,12 +159,18 @@ pub fn folder_of(target: &Path) -> &Path {
 
 /// A name beside the final one that says whose it is, in case the machine fails.
 fn temporary_name(target: &OsStr) -> OsString {
+    let random = RandomState::new().build_hasher().finish();
+    let mut name = temporary_start(target);
+    name.push(format!("{random:016x}"));
+    name
+}
+
+/// What all temporary names for `target` begin with.
+fn temporary_start(target: &OsStr) -> OsString {
     const LONGEST: usize = 200;
     let bytes = target.as_bytes();
-    let shown = &bytes[..bytes.len().min(LONGEST)];
-    let random = RandomState::new().build_hasher().finish();
     let mut name = OsString::from(".");
-    name.push(OsStr::from_bytes(shown));
-    name.push(format!(".calve-{random:016x}"));
+    name.push(OsStr::from_bytes(&bytes[..bytes.len().min(LONGEST)]));
+    name.push(".calve-");
     name
 }

@@ -74,6 +74,7 @@ impl Journal for FileJournal {
     }
 
     fn remove(&self) -> io::Result<()> {
+        PendingFile::remove_leftovers(&self.path);
         match std::fs::remove_file(&self.path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}

@@ -80,6 +80,17 @@ fn crashes(
             apply(&mut crashed.image, &part);
             check(&crashed, &format!("step {number}, torn at {torn}"));
         }
+        // Sectors of one write reach the medium in any order too.
+        for _ in 0..3 {
+            let mut crashed = durable.clone();
+            for (sector, bytes) in (0..).zip(bytes.chunks(512)) {
+                if random.once_in(2) {
+                    let part = Access::Write { at: at + sector * 512, bytes: bytes.to_vec() };
+                    apply(&mut crashed.image, &part);
+                }
+            }
+            check(&crashed, &format!("step {number}, some sectors"));
+        }
     }
 }
 
