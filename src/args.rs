@@ -240,6 +240,7 @@ pub(crate) enum CopyHow {
     /// As auto, and refuse where no block can be shared
     Clone,
     /// calve reads and writes every byte, and looks for zeros everywhere
+    #[value(alias = "never")]
     Read,
 }
 

@@ -3,6 +3,7 @@
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use calve_disk::units::SECTOR;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -87,7 +88,21 @@ impl Record {
         if record.kind != KIND || record.version != VERSION {
             return Err(bad(format!("is of version {}, which is not known", record.version)));
         }
+        if !record.is_sound() {
+            return Err(broken());
+        }
         Ok(Some(record))
+    }
+
+    /// Whether the starts are as long as starts are.
+    fn is_sound(&self) -> bool {
+        let is_start = |start: &[u8], length: u64| start.len() as u64 == length.min(SECTOR);
+        let is_new = |new: &New| {
+            new.start.len() as u64 == SECTOR
+                && new.appended_at >= self.old_length
+                && new.length >= new.appended_at
+        };
+        is_start(&self.old_start, self.old_length) && self.new.as_ref().is_none_or(is_new)
     }
 
     pub(crate) fn put(&self, journal: &dyn Journal) -> Result<()> {
@@ -120,5 +135,72 @@ mod bytes {
     pub(super) fn deserialize<'a, D: Deserializer<'a>>(from: D) -> Result<Vec<u8>, D::Error> {
         let text = String::deserialize(from)?;
         BASE64_STANDARD.decode(text).map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io;
+    use std::path::Path;
+
+    /// A journal that has this note.
+    struct Note(Vec<u8>);
+
+    impl Journal for Note {
+        fn path(&self) -> &Path {
+            Path::new("note")
+        }
+
+        fn read(&self) -> io::Result<Option<Vec<u8>>> {
+            Ok(Some(self.0.clone()))
+        }
+
+        fn put(&self, _note: &[u8]) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn remove(&self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn note(record: &Record) -> Vec<u8> {
+        let mut note = serde_json::to_vec(record).unwrap();
+        let digest = blake3::hash(&note).to_hex();
+        note.push(b'\n');
+        note.extend_from_slice(digest.as_bytes());
+        note
+    }
+
+    #[test]
+    fn a_record_is_believed_only_if_it_is_whole_and_makes_sense() {
+        let record = Record::new(4096, vec![7; 512], "digest".into());
+        let good = note(&record);
+        assert_eq!(Record::read(&Note(good.clone())).unwrap(), Some(record.clone()));
+        for at in 0..good.len() {
+            let mut bad = good.clone();
+            bad[at] ^= 1;
+            assert!(Record::read(&Note(bad)).is_err(), "byte {at} changed");
+            assert!(Record::read(&Note(good[..at].to_vec())).is_err(), "cut at {at}");
+        }
+        let new = New {
+            length: 8192,
+            start: vec![1; 512],
+            appended_at: 4096,
+            appended: String::new(),
+            time: None,
+        };
+        let with = |new| note(&Record { new: Some(new), ..record.clone() });
+        assert!(Record::read(&Note(with(new.clone()))).is_ok());
+        for odd in [
+            with(New { start: vec![1; 100], ..new.clone() }),
+            with(New { appended_at: 100, ..new.clone() }),
+            with(New { length: 5, ..new }),
+            note(&Record { old_start: vec![], ..record.clone() }),
+            note(&Record { version: 2, ..record }),
+        ] {
+            assert!(Record::read(&Note(odd)).is_err());
+        }
     }
 }

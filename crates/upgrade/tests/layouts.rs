@@ -3,7 +3,7 @@
 mod common;
 
 use calve_testkit::{Builder, Memory, Random, Sketch, qemu, seeds};
-use calve_upgrade::{Options, State, Verify};
+use calve_upgrade::{Error, Options, State, Verify};
 use common::Notes;
 
 #[test]
@@ -40,6 +40,32 @@ fn any_legal_image_holds_the_same_afterwards_and_comes_back() {
         assert!(storage.content() == sketch.image, "{what}: not what it was");
         assert_eq!(notes.note(), None, "{what}");
     }
+}
+
+#[test]
+fn any_damaged_image_is_left_alone_or_upgraded_whole() {
+    let mut upgraded = 0;
+    for seed in seeds("CALVE_UPGRADE_CASES", 1500) {
+        let what = format!("seed {seed}, damaged");
+        let mut random = Random::new(seed ^ 0xDA_4A);
+        let mut sketch = Sketch::legal(&mut random);
+        sketch.damage(&mut random);
+        let (storage, notes) = (Memory::new(sketch.image.clone()), Notes::new(None));
+        let options = common::options(&sketch, random.once_in(2));
+        let options = Options { verify: Verify::Full, ..options };
+        match common::upgrade(&storage, &notes, &options) {
+            Ok(_) => {
+                upgraded += 1;
+                common::assert_same(storage.content(), &sketch, &what);
+                let undone = common::in_place(&storage, &notes).undo(false);
+                undone.unwrap_or_else(|error| panic!("{what}: {error}"));
+            }
+            Err(error) => assert!(!matches!(error, Error::Mismatch { .. }), "{what}: {error}"),
+        }
+        assert!(storage.content() == sketch.image, "{what}: was changed");
+        assert_eq!(notes.note(), None, "{what}");
+    }
+    assert!(upgraded > 100, "only {upgraded} were whole enough");
 }
 
 /// What stock QEMU reads of a sketch that lies in a folder as `name`.
