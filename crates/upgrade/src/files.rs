@@ -63,12 +63,18 @@ impl InPlace {
 /// # Errors
 /// Where image or record cannot be read.
 pub fn state_of(path: &Path) -> Result<Option<State>> {
-    let Ok(real) = path.canonicalize() else { return Ok(None) };
-    let journal = FileJournal::of(&real);
+    // Most images have none, and to know that is worth two looks at most.
+    let journal = match path.read_link() {
+        Err(_) => FileJournal::of(path),
+        Ok(_) => match path.canonicalize() {
+            Ok(real) => FileJournal::of(&real),
+            Err(_) => return Ok(None),
+        },
+    };
     if std::fs::symlink_metadata(journal.path()).is_err() {
         return Ok(None);
     }
-    let file = File::open(&real).map_err(|source| DiskError::host("opening", path, source))?;
+    let file = File::open(path).map_err(|source| DiskError::host("opening", path, source))?;
     undo::state(&HostFile::new(file, path.to_owned()), &journal)
 }
 

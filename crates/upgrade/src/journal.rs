@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use calve_disk::{Named, PendingFile, folder_of};
@@ -31,17 +32,15 @@ const LONGEST: u64 = 1 << 16;
 /// The journal of an image, as a file beside it.
 pub struct FileJournal {
     path: PathBuf,
-    mode: u32,
+    image: PathBuf,
 }
 
 impl FileJournal {
-    /// The journal of the image at `path`; whoever may read that may read this.
+    /// The journal of the image at `path`.
     pub fn of(path: &Path) -> Self {
-        use std::os::unix::fs::MetadataExt;
-        let mode = std::fs::metadata(path).map_or(0o600, |metadata| metadata.mode() & 0o666);
         let mut name = path.as_os_str().to_owned();
         name.push(SUFFIX);
-        Self { path: PathBuf::from(name), mode: mode | 0o600 }
+        Self { path: PathBuf::from(name), image: path.to_owned() }
     }
 }
 
@@ -61,9 +60,11 @@ impl Journal for FileJournal {
         Ok(Some(note))
     }
 
+    /// Whoever may read the image may read the note.
     fn put(&self, note: &[u8]) -> io::Result<()> {
+        let mode = std::fs::metadata(&self.image)?.mode() & 0o666 | 0o600;
         let (mut file, pending) =
-            PendingFile::create(&self.path, true, self.mode).map_err(io::Error::other)?;
+            PendingFile::create(&self.path, true, mode).map_err(io::Error::other)?;
         file.write_all(note)?;
         file.sync_all()?;
         match pending.take_name(true) {
