@@ -336,16 +336,8 @@ fn a_host_that_fails_at_any_step_leaves_nothing_behind() {
         // Only what lies together in the result, and not in the source, is written in parts.
         let format = if call == "pwritev" { "qcow2" } else { "raw" };
         for number in 1..=12 {
-            let inject = format!("inject={call}:error={fault}:when={number}");
-            let trace = format!("trace={call}");
-            let output = std::process::Command::new("strace")
-                .current_dir(bench.path())
-                .args(["-f", "-qq", "-o", "/dev/null", "-e", &trace, "-e", &inject])
-                .arg(env!("CARGO_BIN_EXE_calve"))
-                .args(["convert", "--verify", "-O", format, "old.qcow", "new"])
-                .output()
-                .expect("strace runs");
-            let said = Said::of(&output);
+            let arguments = ["convert", "--verify", "-O", format, "old.qcow", "new"];
+            let said = bench.run_with_fault((call, fault, number), &arguments);
             let what = format!("{call} number {number}: {}", said.err);
             match said.code {
                 Some(0) => {

@@ -420,16 +420,7 @@ fn a_host_that_fails_at_any_step_leaves_the_image_as_it_was() {
         ("utimensat", "EPERM"),
     ] {
         for number in 1..=10 {
-            let inject = format!("inject={call}:error={fault}:when={number}");
-            let output = Command::new("strace")
-                .current_dir(bench.path())
-                .args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("trace={call}")])
-                .args(["-e", &inject])
-                .arg(env!("CARGO_BIN_EXE_calve"))
-                .args(["upgrade", "-q", "old.qcow"])
-                .output()
-                .expect("strace runs");
-            let said = Said::of(&output);
+            let said = bench.run_with_fault((call, fault, number), &["upgrade", "-q", "old.qcow"]);
             let what = format!("{call} number {number}: {}", said.err);
             match said.code {
                 Some(0) => {

@@ -60,6 +60,22 @@ impl Bench {
         Said::of(&self.command(arguments).output().expect("the program runs"))
     }
 
+    /// Runs with a kernel that fails the call `call` with `fault`, once: the time of this number.
+    pub(crate) fn run_with_fault(
+        &self,
+        (call, fault, number): (&str, &str, u32),
+        arguments: &[&str],
+    ) -> Said {
+        let output = Command::new("strace")
+            .current_dir(self.path())
+            .args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("trace={call}")])
+            .args(["-e", &format!("inject={call}:error={fault}:when={number}")])
+            .arg(env!("CARGO_BIN_EXE_calve"))
+            .args(arguments)
+            .output();
+        Said::of(&output.expect("strace runs"))
+    }
+
     /// Runs what has to succeed.
     pub(crate) fn ok(&self, arguments: &[&str]) -> Said {
         let said = self.run(arguments);
