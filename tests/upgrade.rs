@@ -223,6 +223,25 @@ fn names_that_just_fit_are_kept() {
 }
 
 #[test]
+fn under_any_of_its_names_the_record_is_beside_the_file() {
+    let bench = Bench::new();
+    let disk = ready(&bench);
+    std::fs::create_dir(bench.file("links")).expect("a folder");
+    std::os::unix::fs::symlink("../old.qcow", bench.file("links/link")).expect("a link");
+    bench.ok(&["upgrade", "-q", "links/link"]);
+    assert!(bench.file("old.qcow.calve-undo").exists());
+    assert!(bench.ok(&["info", "links/link"]).out.contains("can be undone"));
+    bench.ok(&["upgrade", "-q", "--undo", "links/link"]);
+    bench.ok(&["upgrade", "-q", "--then-repack", "links/link"]);
+    assert!(bench.file("links/link").is_symlink());
+    assert_holds(&bench, "old.qcow", &disk);
+    ready(&bench);
+    std::fs::hard_link(bench.file("old.qcow"), bench.file("other")).expect("a link");
+    let said = bench.ok(&["upgrade", "old.qcow"]);
+    assert!(said.err.contains("has 2 names"), "{}", said.err);
+}
+
+#[test]
 fn an_image_in_use_is_left_alone() {
     if !qemu::has("qemu-io") {
         return;

@@ -1,6 +1,7 @@
 //! `upgrade`: a version 1 image becomes qcow2 where it lies, and back.
 
 use std::fmt::Write;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use calve_convert::{
@@ -252,6 +253,11 @@ fn note(program: &str, args: &UpgradeArgs, image: &Image, plan: &Plan) {
         return;
     }
     let name = image.path.display();
+    let names = std::fs::metadata(&image.path).map_or(1, |metadata| metadata.nlink());
+    if names > 1 {
+        let text = format!("{name}: has {names} names, and the undo record is beside this one");
+        print::note(program, &text);
+    }
     if plan.virtual_size != plan.old_virtual_size {
         print::note(
             program,
