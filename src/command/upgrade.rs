@@ -267,6 +267,13 @@ fn note(program: &str, args: &UpgradeArgs, image: &Image, plan: &Plan) {
             ),
         );
     }
+    if plan.is_encrypted {
+        let text = format!(
+            "{name}: stays encrypted as it was: QEMU's tools read that, and no guest starts from \
+             it since QEMU 2.7; convert makes an image that is not encrypted"
+        );
+        print::note(program, &text);
+    }
     if let Some(backing) = &plan.backing
         && backing.format == Format::Qcow1.name()
     {
