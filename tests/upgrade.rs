@@ -561,6 +561,7 @@ fn an_interrupted_upgrade_is_told_of_and_settled() {
     record[100] ^= 1;
     bench.write("old.qcow.calve-undo", &record);
     bench.fails(1, "no undo record", &["upgrade", "--undo", "old.qcow"]);
+    assert_eq!(bench.ok(&["info", "--output", "json", "old.qcow"]).json()["upgrade"], "unknown");
     assert_holds(&bench, "old.qcow", &disk);
 }
 

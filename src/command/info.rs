@@ -46,7 +46,7 @@ struct Report<'a> {
     disk_size: u64,
     survey: Option<Survey>,
     /// What state its upgrade is in, where there is an undo record.
-    upgrade: Option<State>,
+    upgrade: Option<&'static UpgradeWords>,
     /// What is odd: how often, and where first.
     odd: BTreeMap<Rule, (u64, Finding)>,
 }
@@ -67,7 +67,7 @@ impl<'a> Report<'a> {
                 None
             }
         };
-        let upgrade = calve_upgrade::state_of(&layer.path)?;
+        let upgrade = upgrade_words(calve_upgrade::state_of(&layer.path));
         Ok(Self { layer, disk_size, survey, upgrade, odd })
     }
 
@@ -175,8 +175,7 @@ impl<'a> Report<'a> {
         if let Some(survey) = &self.survey {
             set("survey", survey_json(survey));
         }
-        if let Some(state) = self.upgrade {
-            let (word, _) = upgrade_words(state);
+        if let Some((word, _)) = self.upgrade {
             set("upgrade", json!(word));
         }
         set("advice", json!(self.advice()));
@@ -237,8 +236,7 @@ impl<'a> Report<'a> {
             let times = if *count > 1 { format!(", {count} times, first") } else { String::new() };
             line(format!("{}{times}: {first}; {}", rule.weight().word(), rule.next()));
         }
-        if let Some(state) = self.upgrade {
-            let (_, text) = upgrade_words(state);
+        if let Some((_, text)) = self.upgrade {
             line(format!("upgrade: {text}"));
         }
         line(format!("advice: {}", self.advice()));
@@ -246,15 +244,22 @@ impl<'a> Report<'a> {
     }
 }
 
+/// What is said of an upgrade: in JSON, and to people.
+type UpgradeWords = (&'static str, &'static str);
+
 /// What an undo record beside an image means.
-fn upgrade_words(state: State) -> (&'static str, &'static str) {
-    match state {
-        State::Interrupted => {
-            ("interrupted", "was interrupted; calve upgrade --recover settles it")
+fn upgrade_words(state: calve_upgrade::Result<Option<State>>) -> Option<&'static UpgradeWords> {
+    Some(match state {
+        Ok(None) => return None,
+        Ok(Some(State::Interrupted)) => {
+            &("interrupted", "was interrupted; calve upgrade --recover settles it")
         }
-        State::Upgraded => ("upgraded", "was done, and can be undone: calve upgrade --undo"),
-        State::Written => ("written", "was done, and the image was written to since"),
-    }
+        Ok(Some(State::Upgraded)) => {
+            &("upgraded", "was done, and can be undone: calve upgrade --undo")
+        }
+        Ok(Some(State::Written)) => &("written", "was done, and the image was written to since"),
+        Err(_) => &("unknown", "there is an undo record, and it cannot be read"),
+    })
 }
 
 /// A name for the migrated image, beside the old one.

@@ -1,6 +1,7 @@
 //! `upgrade`: a version 1 image becomes qcow2 where it lies, and back.
 
 use std::fmt::Write;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -238,10 +239,19 @@ fn settle_first(image: &Image, args: &UpgradeArgs, program: &str) -> Result<(), 
             print::note(program, told.text.trim_end());
             Ok(())
         }
-        Some(State::Upgraded | State::Written) => {
+        Some(State::Upgraded) => {
             let text = format!("{}: was upgraded already", image.path.display());
             Err(Failure::new(Code::Refused, text)
                 .next("--undo takes that back, and --release removes the undo record"))
+        }
+        Some(State::Written) => {
+            let text = format!(
+                "{}: has an undo record, and is not as that record left it",
+                image.path.display()
+            );
+            Err(Failure::new(Code::Refused, text).next(
+                "--release removes the record, or remove it yourself where it is another file's",
+            ))
         }
         _ => Ok(()),
     }
@@ -358,8 +368,8 @@ fn repack(image: &Image, plan: &Plan, args: &UpgradeArgs) -> Result<(), Failure>
     let base = match &plan.backing {
         None => None,
         Some(backing) => {
-            let name = escaped(&backing.name);
-            let base = source::beside(&image.path, Path::new(&name));
+            let name = Path::new(std::ffi::OsStr::from_bytes(&backing.name));
+            let base = source::beside(&image.path, name);
             let format = Format::from_name(&backing.format);
             Some(Base {
                 name: backing.name.clone(),
