@@ -338,7 +338,24 @@ fn a_chain_is_upgraded_from_its_base_up() {
 fn a_repacked_image_has_large_clusters_and_the_same_disk() {
     let bench = Bench::new();
     let disk = ready(&bench);
-    bench.ok(&["upgrade", "--then-repack", "old.qcow"]);
+    let mode = std::fs::Permissions::from_mode(0o751);
+    std::fs::set_permissions(bench.file("old.qcow"), mode).expect("permissions");
+    let file = std::fs::File::options().write(true).open(bench.file("old.qcow")).expect("a file");
+    file.set_modified(std::time::UNIX_EPOCH + Duration::from_secs(1_100_000_000)).expect("a time");
+    let has_attributes =
+        rustix::fs::fsetxattr(&file, "user.owner", b"museum", rustix::fs::XattrFlags::empty())
+            .is_ok();
+    let before = file.metadata().expect("a file");
+    bench.ok(&["upgrade", "--then-repack", "--preserve", "old.qcow"]);
+    let file = std::fs::File::open(bench.file("old.qcow")).expect("a file");
+    let after = file.metadata().expect("a file");
+    assert_eq!(
+        (after.uid(), after.mode(), after.mtime()),
+        (before.uid(), before.mode(), before.mtime())
+    );
+    let mut value = [0; 16];
+    let length = rustix::fs::fgetxattr(&file, "user.owner", &mut value[..]).unwrap_or(0);
+    assert!(!has_attributes || &value[..length] == b"museum", "an attribute is gone");
     let info = bench.ok(&["info", "--output", "json", "old.qcow"]).json();
     assert_eq!(info["cluster-size"], 65536);
     assert_eq!(bench.names(), ["kept", "old.qcow"]);

@@ -210,19 +210,21 @@ fn upgrade(images: &[Image], args: &UpgradeArgs, program: &str) -> Result<Vec<To
     }
     told.clear();
     for image in images {
-        let plan = InPlace::open(&image.path)?
-            .upgrade(&image.options(args)?, &flags.stop)
-            .map_err(|error| {
-                let failure = Failure::from(error);
-                match told.is_empty() {
-                    true => failure,
-                    false => failure.next("the images behind it were upgraded, and can be used"),
-                }
-            })?;
+        let options = image.options(args)?;
+        let plan = InPlace::open(&image.path)?.upgrade(&options, &flags.stop).map_err(|error| {
+            let failure = Failure::from(error);
+            match told.is_empty() {
+                true => failure,
+                false => failure.next("the images behind it were upgraded, and can be used"),
+            }
+        })?;
         note(program, args, image, &plan);
         let mut report = report(image, &plan, "upgraded to qcow2");
         if args.action.then_repack {
             repack(image, &plan, args)?;
+            if let Some(time) = options.time {
+                calve_upgrade::set_written(&image.path, time)?;
+            }
             let _ = writeln!(report.text, "  repacked to clusters of 64 KiB, verified");
             report.document["repacked"] = json!(true);
         }

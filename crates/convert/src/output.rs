@@ -12,7 +12,8 @@ use calve_disk::{
     Disk, Error as DiskError, HostFile, HostMove, Named, PendingFile, Storage, StorageMut,
     folder_of,
 };
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{Mode, OFlags, XattrFlags};
+use rustix::io::Errno;
 
 use crate::error::{Error, Result};
 use crate::moves;
@@ -44,9 +45,21 @@ impl Output {
             Placement::Existing { .. } => Self::open_existing(target, cache),
             Placement::New | Placement::Replace | Placement::ReplaceSource => {
                 let replaces = placement != Placement::New;
-                Self::create(target, replaces, cache, restricted_mode(disks))
+                let output = Self::create(target, replaces, cache, restricted_mode(disks))?;
+                if placement == Placement::ReplaceSource {
+                    output.resemble(target)?;
+                }
+                Ok(output)
             }
         }
+    }
+
+    /// Gives the new file the owner, the permissions and the extended attributes of the one whose
+    /// place it takes.
+    fn resemble(&self, original: &Path) -> Result<()> {
+        let failed = |error: io::Error| DiskError::host("taking over attributes", original, error);
+        let Some(file) = self.file.as_file() else { return Ok(()) };
+        Ok(File::open(original).and_then(|original| resemble(file, &original)).map_err(failed)?)
     }
 
     fn open_existing(target: &Path, cache: Cache) -> Result<Self> {
@@ -203,6 +216,28 @@ fn written_as(file: File, path: PathBuf, cache: Cache) -> HostFile {
         Some(Ok(direct)) => file.writing_direct(direct),
         Some(Err(_)) | None => file,
     }
+}
+
+fn resemble(file: &File, original: &File) -> io::Result<()> {
+    let like = original.metadata()?;
+    let mine = file.metadata()?;
+    if (mine.uid(), mine.gid()) != (like.uid(), like.gid()) {
+        std::os::unix::fs::fchown(file, Some(like.uid()), Some(like.gid()))?;
+    }
+    file.set_permissions(like.permissions())?;
+    let mut names = match rustix::fs::flistxattr_query(original) {
+        Ok(length) => vec![0; length],
+        // A file system without them.
+        Err(Errno::NOTSUP) => return Ok(()),
+        Err(error) => return Err(error.into()),
+    };
+    let length = rustix::fs::flistxattr(original, &mut names[..])?;
+    for name in names[..length].split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
+        let mut value = vec![0; rustix::fs::fgetxattr_query(original, name)?];
+        let length = rustix::fs::fgetxattr(original, name, &mut value[..])?;
+        rustix::fs::fsetxattr(file, name, &value[..length], XattrFlags::empty())?;
+    }
+    Ok(())
 }
 
 /// However it is spelled or linked, a target that is one of the files being read is refused.

@@ -15,7 +15,7 @@ use crate::journal::{FileJournal, Journal};
 use crate::record::Time;
 use crate::survey::Plan;
 use crate::undo::{self, State};
-use crate::{InPlace, Options};
+use crate::{InPlace, Options, times};
 
 impl InPlace {
     /// Opens the image at `path` for writing, so that nobody else may. A link is followed: the
@@ -95,6 +95,19 @@ pub fn written(path: &Path) -> Result<Time> {
     let metadata = std::fs::metadata(path)
         .map_err(|source| DiskError::host("looking at the file", path, source))?;
     Ok(Time { seconds: metadata.mtime(), nanoseconds: metadata.mtime_nsec() })
+}
+
+/// Says when the file at `path` was written last.
+///
+/// # Errors
+/// Where the host does not let it be said.
+pub fn set_written(path: &Path, time: Time) -> Result<()> {
+    let file = File::options()
+        .write(true)
+        .open(path)
+        .map_err(|source| DiskError::host("opening", path, source))?;
+    times::set(&HostFile::new(file, path.to_owned()), Some(time));
+    Ok(())
 }
 
 /// Clones the image of `source` to a new file at `target`, which shares all blocks with it, and
