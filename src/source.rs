@@ -42,6 +42,7 @@ impl Request {
             data_file: args.data_file.clone(),
             force_share: args.force_share,
             drop_cache: false,
+            opened: Vec::new(),
         };
         let mut request = Self { path: PathBuf::from(file), options };
         if args.image_opts {

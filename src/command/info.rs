@@ -2,13 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use calve_disk::formats::qcow1::Qcow1Facts;
 use calve_disk::formats::qcow2::Qcow2Facts;
 use calve_disk::open::escaped;
-use calve_disk::{BackingReference, Facts, Finding, Layer, Rule, Specific, Survey, Weight};
+use calve_disk::{BackingReference, Facts, Finding, Layer, Rule, Specific, Status, Survey, Weight};
 use calve_upgrade::State;
 use serde_json::{Map, Value, json};
 
@@ -54,8 +53,8 @@ struct Report<'a> {
 impl<'a> Report<'a> {
     fn new(layer: &'a Layer, is_deep: bool) -> Result<Self, Failure> {
         let storage = layer.image.storage();
-        let metadata = storage.as_file().and_then(|file| file.metadata().ok());
-        let disk_size = metadata.map_or(0, |metadata| metadata.blocks() * 512);
+        let status = storage.as_file().and_then(|file| Status::of(file).ok());
+        let disk_size = status.map_or(0, |status| status.spent);
         let mut odd = BTreeMap::new();
         let mut note = |finding: Finding| {
             odd.entry(finding.rule).or_insert((0, finding)).0 += 1;

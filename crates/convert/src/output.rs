@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use calve_disk::open::{FileIdentity, lock_for_writing};
 use calve_disk::units::HostOffset;
 use calve_disk::{
-    Disk, Error as DiskError, HostFile, HostMove, Named, PendingFile, Storage, StorageMut,
+    Disk, Error as DiskError, HostFile, HostMove, Named, PendingFile, Status, Storage, StorageMut,
     folder_of,
 };
 use rustix::fs::{Mode, OFlags, XattrFlags};
@@ -190,8 +190,8 @@ pub(crate) fn is_remote(file: &File) -> bool {
 fn restricted_mode(disks: &[&Disk]) -> u32 {
     let modes = disks.iter().filter_map(|disk| {
         let file = disk.top().storage().as_file()?;
-        let metadata = file.metadata().ok()?;
-        metadata.is_file().then(|| metadata.mode())
+        let status = Status::of(file).ok()?;
+        status.kind.is_file().then_some(status.mode)
     });
     modes.fold(0o666, |all, mode| all & (mode | 0o600))
 }

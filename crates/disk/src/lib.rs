@@ -15,6 +15,7 @@ mod image;
 mod judge;
 mod pages;
 mod pending;
+mod status;
 mod storage;
 mod target;
 
@@ -33,5 +34,6 @@ pub use image::{BackingReference, Facts, Image, Specific, Survey};
 pub use judge::Judgement;
 pub use open::OpenOptions;
 pub use pending::{Named, PendingFile, folder_of};
+pub use status::Status;
 pub use storage::{DIRECT_BLOCK, HostFile, HostMove, Region, Storage, StorageMut};
 pub use target::{Finish, Form, Placed, TableWrite, Target};

@@ -6,8 +6,8 @@ mod probe;
 
 use std::collections::HashSet;
 use std::fs::File;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::codec::aes::Passphrase;
 use crate::disk::{Disk, Layer};
@@ -19,6 +19,7 @@ use crate::formats::qcow2::Qcow2Image;
 use crate::formats::raw::RawImage;
 use crate::image::{Facts, Image};
 use crate::limits;
+use crate::status::Status;
 use crate::storage::{HostFile, Storage};
 
 pub use base::escaped;
@@ -46,6 +47,58 @@ pub struct OpenOptions {
     pub force_share: bool,
     /// Whether to give the page cache of what was read back at once.
     pub drop_cache: bool,
+    /// Files that are open already, which are taken instead of being opened by the caller's
+    /// names for them: a process that may open nothing more reads through these.
+    pub opened: Vec<OpenedFile>,
+}
+
+/// A file that a caller named, and opened, before anybody looks into it.
+#[derive(Clone, Debug)]
+pub struct OpenedFile {
+    path: PathBuf,
+    file: Arc<File>,
+}
+
+impl OpenedFile {
+    /// Opens the file at `path` for reading, as [`Disk::open`] does it. Nothing is read.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where the host does not open it.
+    pub fn open(path: &Path) -> Result<Self> {
+        let file = open_for_reading(path).map_err(|source| Error::host("opening", path, source))?;
+        Ok(Self::new(file, path.to_owned()))
+    }
+
+    /// The open `file`, which callers name `path`.
+    pub fn new(file: File, path: PathBuf) -> Self {
+        Self { path, file: Arc::new(file) }
+    }
+
+    /// The file itself.
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// How many bytes there are, of a file or a device.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where the host does not say.
+    pub fn size(&self) -> Result<u64> {
+        let failed = |source| Error::host("looking at the file", &self.path, source);
+        let file = self.file.try_clone().map_err(failed)?;
+        HostFile::new(file, self.path.clone()).size().map_err(failed)
+    }
+}
+
+impl OpenOptions {
+    /// Opens a file that the caller names. What was opened already is the same file, under the
+    /// same locks.
+    fn open_named(&self, path: &Path) -> std::io::Result<File> {
+        match self.opened.iter().find(|opened| opened.path == path) {
+            Some(opened) => opened.file.try_clone(),
+            None => open_for_reading(path),
+        }
+    }
 }
 
 /// Who decided in which format an image is read.
@@ -69,11 +122,12 @@ pub struct FileIdentity {
 impl FileIdentity {
     /// The identity of an open file. Two names of one block device are one file.
     pub fn of(file: &File) -> std::io::Result<Self> {
-        let metadata = file.metadata()?;
-        if metadata.file_type().is_block_device() {
-            return Ok(Self { device: u64::MAX, inode: metadata.rdev() });
+        let status = Status::of(file)?;
+        if status.kind.is_block_device() {
+            return Ok(Self { device: u64::MAX, inode: status.device });
         }
-        Ok(Self { device: metadata.dev(), inode: metadata.ino() })
+        let (device, inode) = status.place;
+        Ok(Self { device, inode })
     }
 }
 
@@ -88,12 +142,8 @@ pub(crate) struct Stamp {
 impl Stamp {
     fn of(file: &File, path: &Path) -> Result<Self> {
         let taken = || {
-            let metadata = file.metadata()?;
-            Ok(Self {
-                identity: FileIdentity::of(file)?,
-                size: metadata.len(),
-                modified: (metadata.mtime(), metadata.mtime_nsec()),
-            })
+            let Status { size, modified, .. } = Status::of(file)?;
+            Ok(Self { identity: FileIdentity::of(file)?, size, modified })
         };
         taken().map_err(|source: std::io::Error| Error::host("looking at the file", path, source))
     }
@@ -124,7 +174,8 @@ impl Disk {
     /// does it, unless `force_share` is set.
     pub fn open(path: &Path, options: &OpenOptions) -> Result<Disk> {
         let mut chain = Opening { options, layers: Vec::new(), seen: HashSet::new(), keys_used: 0 };
-        let file = open_for_reading(path).map_err(|source| Error::host("opening", path, source))?;
+        let open = options.open_named(path);
+        let file = open.map_err(|source| Error::host("opening", path, source))?;
         let asked = options.format.map(|format| (format, FormatOrigin::Named));
         chain.add(file, path.to_owned(), asked, true)?;
         while options.with_bases && chain.add_base()? {}
@@ -198,7 +249,8 @@ impl Opening<'_> {
         // Only the top image's can be named.
         let named = self.options.data_file.as_ref().filter(|_| self.layers.is_empty());
         let Some(path) = named else { return Ok(None) };
-        let file = open_for_reading(path).map_err(|source| Error::host("opening", path, source))?;
+        let open = self.options.open_named(path);
+        let file = open.map_err(|source| Error::host("opening", path, source))?;
         require_seekable(&file, path, true)?;
         if !self.options.force_share {
             lock::lock_for_reading(&file, path)?;
@@ -339,9 +391,9 @@ fn refuse_unreadable_name(path: &Path, facts: &Facts) -> Result<()> {
 }
 
 fn require_seekable(file: &File, path: &Path, may_be_device: bool) -> Result<()> {
-    let metadata =
-        file.metadata().map_err(|source| Error::host("looking at the file", path, source))?;
-    let kind = metadata.file_type();
+    let status =
+        Status::of(file).map_err(|source| Error::host("looking at the file", path, source))?;
+    let kind = status.kind;
     if kind.is_file() || (may_be_device && kind.is_block_device()) {
         return Ok(());
     }

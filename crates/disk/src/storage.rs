@@ -14,6 +14,7 @@ use reflink_copy::ReflinkBlockBuilder;
 use rustix::fs::{Advice, FallocateFlags, SeekFrom};
 use rustix::io::Errno;
 
+use crate::status::Status;
 use crate::units::{HostOffset, in_memory};
 
 /// Bytes that can be read at any place.
@@ -204,12 +205,11 @@ impl Storage for HostFile {
     }
 
     fn size(&self) -> io::Result<u64> {
-        use std::os::unix::fs::FileTypeExt;
-        let metadata = self.file.metadata()?;
-        if metadata.file_type().is_block_device() {
+        let status = Status::of(&self.file)?;
+        if status.kind.is_block_device() {
             return Ok(rustix::fs::seek(&self.file, SeekFrom::End(0))?);
         }
-        Ok(metadata.len())
+        Ok(status.size)
     }
 
     fn read_at(&self, out: &mut [u8], at: HostOffset) -> io::Result<()> {
