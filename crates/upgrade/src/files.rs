@@ -1,8 +1,9 @@
 //! Images as files of the host: opened under QEMU's locks, or cloned.
 
 use std::fs::File;
+use std::io::{self, ErrorKind};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -11,7 +12,7 @@ use calve_disk::{Disk, Error as DiskError, HostFile, Named, PendingFile, Storage
 use rustix::fs::OFlags;
 
 use crate::error::{Error, Result};
-use crate::journal::{FileJournal, Journal};
+use crate::journal::{self, FileJournal, Journal};
 use crate::record::Time;
 use crate::survey::Plan;
 use crate::undo::{self, State};
@@ -58,24 +59,73 @@ impl InPlace {
     }
 }
 
+/// The undo record beside an image, open and not yet read: a process that may open nothing more
+/// can still tell the image's state from it.
+#[derive(Debug)]
+pub struct FoundRecord {
+    file: File,
+    path: PathBuf,
+}
+
+impl FoundRecord {
+    /// Opens the undo record of the image at `path`, where there is one.
+    ///
+    /// # Errors
+    /// Where there is one that cannot be opened.
+    pub fn beside(path: &Path) -> Result<Option<Self>> {
+        // Most images have none, and to know that is worth two looks at most.
+        let journal = match path.read_link() {
+            Err(_) => FileJournal::of(path),
+            Ok(_) => match path.canonicalize() {
+                Ok(real) => FileJournal::of(&real),
+                Err(_) => return Ok(None),
+            },
+        };
+        let record = journal.path();
+        let nonblocking = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
+        match File::options().read(true).custom_flags(nonblocking).open(record) {
+            Ok(file) => Ok(Some(Self { file, path: record.to_owned() })),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(DiskError::host("opening", record, source).into()),
+        }
+    }
+
+    /// What state the image in `storage` is in by this record.
+    ///
+    /// # Errors
+    /// Where image or record cannot be read.
+    pub fn state(&self, storage: &dyn Storage) -> Result<Option<State>> {
+        undo::state(storage, self)
+    }
+}
+
+/// It is looked at and nothing else.
+impl Journal for FoundRecord {
+    fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn read(&self) -> io::Result<Option<Vec<u8>>> {
+        journal::note_in(&self.file).map(Some)
+    }
+
+    fn put(&self, _note: &[u8]) -> io::Result<()> {
+        Err(ErrorKind::ReadOnlyFilesystem.into())
+    }
+
+    fn remove(&self) -> io::Result<()> {
+        Err(ErrorKind::ReadOnlyFilesystem.into())
+    }
+}
+
 /// What state the image at `path` is in, where there is an undo record beside it.
 ///
 /// # Errors
 /// Where image or record cannot be read.
 pub fn state_of(path: &Path) -> Result<Option<State>> {
-    // Most images have none, and to know that is worth two looks at most.
-    let journal = match path.read_link() {
-        Err(_) => FileJournal::of(path),
-        Ok(_) => match path.canonicalize() {
-            Ok(real) => FileJournal::of(&real),
-            Err(_) => return Ok(None),
-        },
-    };
-    if std::fs::symlink_metadata(journal.path()).is_err() {
-        return Ok(None);
-    }
+    let Some(record) = FoundRecord::beside(path)? else { return Ok(None) };
     let file = File::open(path).map_err(|source| DiskError::host("opening", path, source))?;
-    undo::state(&HostFile::new(file, path.to_owned()), &journal)
+    record.state(&HostFile::new(file, path.to_owned()))
 }
 
 /// Removes the undo record of an image that another one has taken the place of.

@@ -55,9 +55,7 @@ impl Journal for FileJournal {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),
         };
-        let mut note = Vec::new();
-        file.take(LONGEST).read_to_end(&mut note)?;
-        Ok(Some(note))
+        note_in(&file).map(Some)
     }
 
     /// Whoever may read the image may read the note.
@@ -82,6 +80,13 @@ impl Journal for FileJournal {
         }
         File::open(folder_of(&self.path))?.sync_all()
     }
+}
+
+/// The note in an open file.
+pub(crate) fn note_in(file: &File) -> io::Result<Vec<u8>> {
+    let mut note = Vec::new();
+    file.take(LONGEST).read_to_end(&mut note)?;
+    Ok(note)
 }
 
 /// No journal: for a clone, which goes away where it does not become an image.

@@ -30,7 +30,7 @@ use std::sync::atomic::AtomicBool;
 use calve_disk::StorageMut;
 
 pub use error::{Error, Result};
-pub use files::{forget, reflink_to, set_written, state_of, written};
+pub use files::{FoundRecord, forget, reflink_to, set_written, state_of, written};
 pub use journal::{FileJournal, Journal};
 pub use record::Time;
 pub use survey::Plan;

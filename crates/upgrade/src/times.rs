@@ -1,6 +1,6 @@
 //! When the image was written last, where it is a file.
 
-use calve_disk::{Error as DiskError, Storage};
+use calve_disk::{Error as DiskError, Status, Storage};
 use rustix::fs::{Timespec, Timestamps, UTIME_OMIT};
 
 use crate::error::Result;
@@ -8,12 +8,11 @@ use crate::record::Time;
 
 /// When the file was written last, if it is one.
 pub(crate) fn written(storage: &dyn Storage) -> Result<Option<Time>> {
-    use std::os::unix::fs::MetadataExt;
     let Some(file) = storage.as_file() else { return Ok(None) };
-    let metadata = file
-        .metadata()
+    let status = Status::of(file)
         .map_err(|source| DiskError::host("looking at the file", storage.path(), source))?;
-    Ok(Some(Time { seconds: metadata.mtime(), nanoseconds: metadata.mtime_nsec() }))
+    let (seconds, nanoseconds) = status.modified;
+    Ok(Some(Time { seconds, nanoseconds }))
 }
 
 /// Says when the file was written last. Nothing depends on it but the tools of its owner and the
