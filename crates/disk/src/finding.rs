@@ -200,6 +200,9 @@ rules! {
     Unreadable "H1" Damage
         "the host could not read these bytes"
         "copy the file from the failing medium with ddrescue first, or take what is left with --salvage";
+    WorkerDied "H2" Damage
+        "the worker that read this file died"
+        "open it with no other program before somebody has looked at it, and report it";
 }
 
 /// One odd thing about an image: what `check` prints, `info` counts, an extent names as lost and

@@ -369,12 +369,13 @@ impl Opening<'_> {
 }
 
 /// Opens a file without waiting for whoever may be at its other end.
-fn open_for_reading(path: &Path) -> std::io::Result<File> {
+pub(crate) fn open_for_reading(path: &Path) -> std::io::Result<File> {
     use std::os::unix::fs::OpenOptionsExt;
     File::options().read(true).custom_flags(nix::libc::O_NONBLOCK).open(path)
 }
 
-fn has_lost_name(facts: &Facts) -> bool {
+/// Whether an image names a base in a way that cannot be read.
+pub fn has_lost_name(facts: &Facts) -> bool {
     facts.findings.iter().any(is_about_name)
 }
 

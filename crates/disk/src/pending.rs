@@ -11,6 +11,7 @@ use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
 use crate::error::{Error, Result};
+use crate::open::{lock_for_writing, open_for_reading};
 
 /// A file under a temporary name, in the folder of the final one. Removed when dropped.
 pub struct PendingFile {
@@ -95,8 +96,8 @@ impl PendingFile {
         Ok(Named::Yes)
     }
 
-    /// Removes what runs that were killed left behind of files that were to be called `target`.
-    /// The caller knows that none of these runs goes on.
+    /// Removes what runs that were killed left behind of files that were to be called `target`. A
+    /// file that is locked belongs to a run that goes on.
     pub fn remove_leftovers(target: &Path) {
         let Some(target_name) = target.file_name() else { return };
         let start = temporary_start(target_name);
@@ -107,9 +108,11 @@ impl PendingFile {
                 .as_bytes()
                 .strip_prefix(start.as_bytes())
                 .is_some_and(|end| end.len() == 16 && end.iter().all(u8::is_ascii_hexdigit));
-            if is_ours {
+            let path = entry.path();
+            let is_left = || open_for_reading(&path).is_ok_and(|file| !is_locked(&file, &path));
+            if is_ours && is_left() {
                 // Best effort: they are in nobody's way.
-                let _ = std::fs::remove_file(entry.path());
+                let _ = std::fs::remove_file(&path);
             }
         }
     }
@@ -155,6 +158,10 @@ pub fn folder_of(target: &Path) -> &Path {
         Some(folder) if folder != Path::new("") => folder,
         _ => Path::new("."),
     }
+}
+
+fn is_locked(file: &File, path: &Path) -> bool {
+    matches!(lock_for_writing(file, path), Err(Error::InUse { .. }))
 }
 
 /// A name beside the final one that says whose it is, in case the machine fails.
