@@ -63,30 +63,28 @@ impl InPlace {
 /// can still tell the image's state from it.
 #[derive(Debug)]
 pub struct FoundRecord {
-    file: File,
+    /// Or why it cannot be opened, which is told when it is to be read.
+    file: std::result::Result<File, ErrorKind>,
     path: PathBuf,
 }
 
 impl FoundRecord {
     /// Opens the undo record of the image at `path`, where there is one.
-    ///
-    /// # Errors
-    /// Where there is one that cannot be opened.
-    pub fn beside(path: &Path) -> Result<Option<Self>> {
+    pub fn beside(path: &Path) -> Option<Self> {
         // Most images have none, and to know that is worth two looks at most.
         let journal = match path.read_link() {
             Err(_) => FileJournal::of(path),
             Ok(_) => match path.canonicalize() {
                 Ok(real) => FileJournal::of(&real),
-                Err(_) => return Ok(None),
+                Err(_) => return None,
             },
         };
         let record = journal.path();
         let nonblocking = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
-        match File::options().read(true).custom_flags(nonblocking).open(record) {
-            Ok(file) => Ok(Some(Self { file, path: record.to_owned() })),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            Err(source) => Err(DiskError::host("opening", record, source).into()),
+        let file = File::options().read(true).custom_flags(nonblocking).open(record);
+        match file.map_err(|error| error.kind()) {
+            Err(ErrorKind::NotFound) => None,
+            file => Some(Self { file, path: record.to_owned() }),
         }
     }
 
@@ -106,7 +104,10 @@ impl Journal for FoundRecord {
     }
 
     fn read(&self) -> io::Result<Option<Vec<u8>>> {
-        journal::note_in(&self.file).map(Some)
+        match &self.file {
+            Ok(file) => journal::note_in(file).map(Some),
+            Err(kind) => Err((*kind).into()),
+        }
     }
 
     fn put(&self, _note: &[u8]) -> io::Result<()> {
@@ -123,7 +124,7 @@ impl Journal for FoundRecord {
 /// # Errors
 /// Where image or record cannot be read.
 pub fn state_of(path: &Path) -> Result<Option<State>> {
-    let Some(record) = FoundRecord::beside(path)? else { return Ok(None) };
+    let Some(record) = FoundRecord::beside(path) else { return Ok(None) };
     let file = File::open(path).map_err(|source| DiskError::host("opening", path, source))?;
     record.state(&HostFile::new(file, path.to_owned()))
 }
