@@ -74,6 +74,8 @@ const WRITING: &[libc::c_long] = &[
     #[cfg(target_arch = "aarch64")]
     38,
     #[cfg(target_arch = "x86_64")]
+    libc::SYS_open,
+    #[cfg(target_arch = "x86_64")]
     libc::SYS_readlink,
     #[cfg(target_arch = "x86_64")]
     libc::SYS_rename,
