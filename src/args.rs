@@ -2,6 +2,7 @@
 //! is here; verbs with many words of their own have a file each.
 
 mod convert;
+mod sandbox;
 mod upgrade;
 
 use std::ffi::OsString;
@@ -10,6 +11,7 @@ use std::path::PathBuf;
 use clap::{Args as Group, Parser, Subcommand, ValueEnum};
 
 pub(crate) use convert::{ConvertArgs, CopyHow, SalvageWith};
+pub(crate) use sandbox::{SandboxArgs, SandboxMode};
 pub(crate) use upgrade::{UpgradeArgs, VerifyHow};
 
 /// Reads and migrates QCOW version 1 disk images. An old QCOW calves a QCOW2.
@@ -63,6 +65,8 @@ pub(crate) struct OpenArgs {
     /// The external data file of a qcow2 image that has one
     #[arg(long, value_name = "PATH")]
     pub(crate) data_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) sandbox: SandboxArgs,
 }
 
 /// Where passphrases come from.
@@ -123,7 +127,7 @@ pub(crate) struct InfoArgs {
     #[arg(short, long)]
     pub(crate) format: Option<String>,
     /// Tell of every image of the backing chain
-    #[arg(long)]
+    #[arg(long, conflicts_with = "untrusted")]
     pub(crate) backing_chain: bool,
     /// Walk all tables: count clusters and tell of everything odd
     #[arg(long)]

@@ -55,6 +55,31 @@ impl Code {
             Code::Signal(number) => 128 + number,
         }
     }
+
+    /// The code of this number, if there is one.
+    pub(crate) fn of_number(number: u8) -> Option<Self> {
+        let signals = [1, 2, 15].map(Code::Signal);
+        Self::ALL.iter().copied().chain(signals).find(|code| code.number() == number)
+    }
+
+    /// All codes but those of signals.
+    const ALL: &'static [Self] = &[
+        Code::Done,
+        Code::Failed,
+        Code::NotOpened,
+        Code::NotMapped,
+        Code::Losses,
+        Code::Damaged,
+        Code::Key,
+        Code::Base,
+        Code::Changed,
+        Code::InUse,
+        Code::NoSpace,
+        Code::Mismatch,
+        Code::Refused,
+        Code::Unsupported,
+        Code::Usage,
+    ];
 }
 
 /// What is printed and returned where something did not work.
@@ -256,32 +281,11 @@ mod tests {
 
     #[test]
     fn every_code_is_in_the_document() {
-        use Code::{
-            Base, Changed, Damaged, Done, Failed, InUse, Key, Losses, Mismatch, NoSpace, NotMapped,
-            NotOpened, Refused, Signal, Unsupported, Usage,
-        };
-        for code in [
-            Done,
-            Failed,
-            NotOpened,
-            NotMapped,
-            Losses,
-            Damaged,
-            Key,
-            Base,
-            Changed,
-            InUse,
-            NoSpace,
-            Mismatch,
-            Refused,
-            Unsupported,
-            Usage,
-            Signal(1),
-            Signal(2),
-            Signal(15),
-        ] {
+        let signals = [1, 2, 15].map(Code::Signal);
+        for code in Code::ALL.iter().copied().chain(signals) {
             let heading = format!("\n## {}: ", code.number());
             assert_eq!(DOCUMENT.matches(&heading).count(), 1, "{code:?}");
+            assert_eq!(Code::of_number(code.number()), Some(code));
         }
     }
 }

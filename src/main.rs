@@ -11,6 +11,7 @@ mod secrets;
 mod signals;
 mod size;
 mod source;
+mod worker;
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -49,7 +50,7 @@ fn run(words: &[OsString], program: &str) -> Result<Code, Failure> {
         return exit::explain(code).map(|()| Code::Done);
     }
     match args.verb {
-        Some(Verb::Info(args)) => command::info::run(&args),
+        Some(Verb::Info(args)) => command::info::run(&args, program),
         Some(Verb::Map(args)) => command::map::run(&args, program),
         Some(Verb::Convert(args)) => command::convert::run(&args, program),
         Some(Verb::Compare(args)) => command::compare::run(&args, program),

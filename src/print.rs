@@ -42,6 +42,13 @@ pub(crate) fn failure(program: &str, failure: &Failure) {
     line(&format!("{program}: {}{}", escaped(failure.text.as_bytes()), escaped(next.as_bytes())));
 }
 
+/// Writes text to standard error, as it is. Where that is closed there is nobody to tell.
+pub(crate) fn err(text: &str) {
+    if !text.is_empty() {
+        let _ = anstream::stderr().lock().write_all(text.as_bytes());
+    }
+}
+
 /// Writes one line to standard error. Where that is closed there is nobody to tell.
 pub(crate) fn line(text: &str) {
     let _ = writeln!(anstream::stderr().lock(), "{text}");

@@ -10,7 +10,7 @@ use calve_convert::{Phase, Progress};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
 
-use crate::args::ProgressArgs;
+use crate::args::{ProgressArgs, SandboxArgs};
 use crate::exit::{Code, Failure};
 use crate::signals::Flags;
 
@@ -78,6 +78,18 @@ impl Reporter {
             }
         }
     }
+}
+
+/// Refuses to hand a descriptor to a worker, which gets none.
+pub(crate) fn refuse_descriptor(args: &ProgressArgs, sandbox: &SandboxArgs) -> Result<(), Failure> {
+    let mode = args.progress.as_deref().unwrap_or_default();
+    if sandbox.untrusted && mode.starts_with("json=") {
+        return Err(Failure::usage(
+            "--untrusted: the worker gets no descriptor to tell progress on",
+        )
+        .next("--progress json tells it on standard error"));
+    }
+    Ok(())
 }
 
 fn view(args: &ProgressArgs) -> Result<View, Failure> {

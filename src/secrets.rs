@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{IsTerminal, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use base64::Engine;
 use calve_disk::codec::aes::Passphrase;
@@ -102,29 +102,59 @@ fn content_of(path: &Path) -> Result<zeroize::Zeroizing<Vec<u8>>, Failure> {
     Ok(bytes)
 }
 
-/// The secrets of `--object secret,...`, by their identifiers.
-pub(crate) fn objects(objects: &[String]) -> Result<HashMap<String, Passphrase>, Failure> {
-    let mut secrets = HashMap::new();
-    for object in objects {
-        let (id, secret) = secret(object)?;
-        secrets.insert(id, secret);
-    }
-    Ok(secrets)
+/// A secret of `--object secret,...`, which is read when it is needed.
+#[derive(Clone)]
+pub(crate) struct Secret {
+    id: String,
+    text: Text,
+    is_base64: bool,
 }
 
-fn secret(object: &str) -> Result<(String, Passphrase), Failure> {
-    let usage = |text: String| Failure::usage(format!("--object: {text}"));
+#[derive(Clone)]
+enum Text {
+    Here(zeroize::Zeroizing<Vec<u8>>),
+    In(PathBuf),
+}
+
+impl Secret {
+    /// The passphrase that it is.
+    pub(crate) fn read(&self) -> Result<Passphrase, Failure> {
+        let bytes = match &self.text {
+            Text::Here(bytes) => bytes.clone(),
+            Text::In(path) => content_of(path)?,
+        };
+        if !self.is_base64 {
+            return Ok(Passphrase::new(bytes.to_vec()));
+        }
+        let decoded = base64::prelude::BASE64_STANDARD.decode(bytes.trim_ascii());
+        let id = &self.id;
+        let decoded = decoded.map_err(|error| usage(format!("secret '{id}': {error}")))?;
+        Ok(Passphrase::new(decoded))
+    }
+}
+
+/// The secrets of `--object secret,...`, by their identifiers.
+pub(crate) fn objects(objects: &[String]) -> Result<HashMap<String, Secret>, Failure> {
+    let secrets = objects.iter().map(|object| secret(object));
+    secrets.map(|secret| secret.map(|secret| (secret.id.clone(), secret))).collect()
+}
+
+fn usage(text: String) -> Failure {
+    Failure::usage(format!("--object: {text}"))
+}
+
+fn secret(object: &str) -> Result<Secret, Failure> {
     let mut pairs = list::pairs(object).into_iter();
     if pairs.next().is_none_or(|(kind, _)| kind != "secret") {
         return Err(usage("only secrets are supported".into())
             .next("write secret,id=ID,file=PATH or secret,id=ID,data=TEXT"));
     }
-    let (mut id, mut bytes, mut is_base64) = (None, None, false);
+    let (mut id, mut text, mut is_base64) = (None, None, false);
     for (key, value) in pairs {
         match (key.as_str(), value.as_str()) {
             ("id", _) => id = Some(value),
-            ("data", _) => bytes = Some(zeroize::Zeroizing::new(value.into_bytes())),
-            ("file", _) => bytes = Some(content_of(Path::new(&value))?),
+            ("data", _) => text = Some(Text::Here(zeroize::Zeroizing::new(value.into_bytes()))),
+            ("file", _) => text = Some(Text::In(PathBuf::from(value))),
             ("format", "raw") => is_base64 = false,
             ("format", "base64") => is_base64 = true,
             ("format", _) => return Err(usage(format!("the format '{value}' is not supported"))),
@@ -134,15 +164,10 @@ fn secret(object: &str) -> Result<(String, Passphrase), Failure> {
             _ => return Err(usage(format!("a secret has no '{key}'"))),
         }
     }
-    let (Some(id), Some(bytes)) = (id, bytes) else {
-        return Err(usage("a secret needs an id, and data or a file".into()));
-    };
-    if !is_base64 {
-        return Ok((id, Passphrase::new(bytes.to_vec())));
+    match (id, text) {
+        (Some(id), Some(text)) => Ok(Secret { id, text, is_base64 }),
+        _ => Err(usage("a secret needs an id, and data or a file".into())),
     }
-    let decoded = base64::prelude::BASE64_STANDARD.decode(bytes.trim_ascii());
-    let decoded = decoded.map_err(|error| usage(format!("secret '{id}': {error}")))?;
-    Ok((id, Passphrase::new(decoded)))
 }
 
 #[cfg(test)]
@@ -172,8 +197,12 @@ mod tests {
 
     #[test]
     fn secrets_are_defined_as_for_qemu_img() {
-        assert_eq!(secret("secret,id=s,data=a,,b").unwrap().0, "s");
-        assert_eq!(secret("secret,id=s,format=base64,data=YQ==").unwrap().0, "s");
+        let given = secret("secret,id=s,data=a,,b").expect("a secret");
+        assert_eq!((given.id.as_str(), given.is_base64), ("s", false));
+        assert!(given.read().is_ok());
+        assert!(secret("secret,id=s,format=base64,data=YQ==").unwrap().read().is_ok());
+        assert!(secret("secret,id=s,format=base64,data=Y").unwrap().read().is_err());
+        assert!(secret("secret,id=s,file=/nowhere").unwrap().read().is_err());
         for wrong in ["tls-creds,id=s", "secret,data=x", "secret,id=s", "secret,id=s,data=x,iv=y"] {
             assert!(secret(wrong).is_err(), "{wrong}");
         }

@@ -1,24 +1,31 @@
 //! Opening sources: names or lists of options, with the keys that their layers need.
 
 use std::ffi::OsStr;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use calve_convert::Cache;
 use calve_disk::codec::aes::Passphrase;
-use calve_disk::open::{FormatOrigin, escaped};
-use calve_disk::{Disk, Error as DiskError, Format, Judgement, OpenOptions, Specific};
-use calve_upgrade::State;
+use calve_disk::open::{FormatOrigin, OpenedFile, escaped};
+use calve_disk::{Disk, Error as DiskError, Format, Judgement, Layer, OpenOptions, Specific};
+use calve_upgrade::{FoundRecord, State};
 
 use crate::args::OpenArgs;
 use crate::command::target;
 use crate::exit::{self, Code, Failure};
-use crate::secrets::{self, Keys};
+use crate::secrets::{self, Keys, Secret};
 use crate::{list, print};
 
 /// An image to open, as it was asked for.
 pub(crate) struct Request {
     pub(crate) path: PathBuf,
     options: OpenOptions,
+    /// Passphrases that are not read yet.
+    secrets: Vec<Secret>,
+    is_untrusted: bool,
+    /// The undo record beside the image, where it had to be looked for before anything was read.
+    record: Option<FoundRecord>,
+    is_held: bool,
 }
 
 /// How often a passphrase that yields noise is asked for again.
@@ -34,7 +41,7 @@ impl Request {
     ) -> Result<Self, Failure> {
         let options = OpenOptions {
             format: format.map(exit::format_named).transpose()?,
-            with_bases,
+            with_bases: with_bases && !args.sandbox.untrusted,
             bases: args.base.clone(),
             base_formats: formats(&args.backing_format)?,
             base_roots: args.base_root.clone(),
@@ -44,7 +51,14 @@ impl Request {
             drop_cache: false,
             opened: Vec::new(),
         };
-        let mut request = Self { path: PathBuf::from(file), options };
+        let mut request = Self {
+            path: PathBuf::from(file),
+            options,
+            secrets: Vec::new(),
+            is_untrusted: args.sandbox.untrusted,
+            record: None,
+            is_held: false,
+        };
         if args.image_opts {
             request.path = PathBuf::new();
             let secrets = secrets::objects(&args.objects)?;
@@ -60,6 +74,9 @@ impl Request {
                 );
             }
         }
+        if request.is_untrusted && !request.options.bases.is_empty() {
+            return Err(Failure::usage("--untrusted opens no base, and one is named"));
+        }
         Ok(request)
     }
 
@@ -69,7 +86,7 @@ impl Request {
         key: &str,
         value: String,
         depth: usize,
-        secrets: &std::collections::HashMap<String, Passphrase>,
+        secrets: &std::collections::HashMap<String, Secret>,
     ) -> Result<(), Failure> {
         if let Some(key) = key.strip_prefix("backing.") {
             return self.set(key, value, depth + 1, secrets);
@@ -96,7 +113,7 @@ impl Request {
                 self.options.data_file = Some(PathBuf::from(value));
             }
             "encrypt.key-secret" | "key-secret" => match secrets.get(&value) {
-                Some(secret) => self.options.passphrases.push(secret.clone()),
+                Some(secret) => self.secrets.push(secret.clone()),
                 None => return unknown(format!("no --object defines the secret '{value}'")),
             },
             "file.locking" => {
@@ -117,6 +134,47 @@ impl Request {
         Ok(self)
     }
 
+    /// Opens the files that were named, and looks into none of them.
+    pub(crate) fn open_named(&self) -> Result<Vec<OpenedFile>, Failure> {
+        let named = std::iter::once(&self.path).chain(&self.options.data_file);
+        Ok(named.map(|path| OpenedFile::open(path)).collect::<Result<_, _>>()?)
+    }
+
+    /// Opens all that opening the disk will need, before this process is confined; the image
+    /// itself is open already, as `image`, where one is given. Returns what was opened.
+    pub(crate) fn hold(&mut self, image: Option<File>) -> Result<Vec<OpenedFile>, Failure> {
+        self.options.opened = match image {
+            Some(image) => {
+                let image = OpenedFile::new(image, self.path.clone());
+                let data = self.options.data_file.as_deref().map(OpenedFile::open).transpose()?;
+                std::iter::once(image).chain(data).collect()
+            }
+            None => self.open_named()?,
+        };
+        self.record = FoundRecord::beside(&self.path);
+        self.is_held = true;
+        Ok(self.options.opened.clone())
+    }
+
+    /// What state the upgrade of a layer of this disk is in, where there is an undo record.
+    pub(crate) fn upgrade_state(&self, layer: &Layer) -> calve_upgrade::Result<Option<State>> {
+        if !self.is_held {
+            return calve_upgrade::state_of(&layer.path);
+        }
+        match &self.record {
+            Some(record) => record.state(layer.image.storage()),
+            None => Ok(None),
+        }
+    }
+
+    /// Reads the passphrases that were named with the image.
+    pub(crate) fn read_secrets(&mut self) -> Result<(), Failure> {
+        for secret in self.secrets.drain(..) {
+            self.options.passphrases.push(secret.read()?);
+        }
+        Ok(())
+    }
+
     /// Opens without keys: for what needs no guest byte.
     pub(crate) fn open(&self) -> Result<Disk, Failure> {
         let options = OpenOptions { passphrases: Vec::new(), ..self.options.clone() };
@@ -124,8 +182,10 @@ impl Request {
     }
 
     /// Opens with the keys that the encrypted layers need, and judges what they yield.
-    pub(crate) fn open_with_keys(&self, keys: &mut Keys) -> Result<Disk, Failure> {
+    pub(crate) fn open_with_keys(&mut self, keys: &mut Keys) -> Result<Disk, Failure> {
+        self.read_secrets()?;
         let disk = self.open()?;
+        self.require_whole(&disk)?;
         let encrypted: Vec<String> = disk
             .layers()
             .iter()
@@ -143,6 +203,19 @@ impl Request {
             return self.open_judged(passphrases, keys.accept_noise);
         }
         self.open_asking(&encrypted, keys.accept_noise)
+    }
+
+    /// A disk whose bytes are wanted has all of them, though no base is opened.
+    fn require_whole(&self, disk: &Disk) -> Result<(), Failure> {
+        let facts = disk.top().facts();
+        let has_base = facts.backing.is_some() || calve_disk::open::has_lost_name(facts);
+        if !(self.is_untrusted && has_base) {
+            return Ok(());
+        }
+        let overlay = self.path.clone();
+        let why = "has a backing file, and --untrusted opens none".into();
+        Err(Failure::from(DiskError::Base { overlay, why })
+            .next("map --untrusted lists what the image itself stores"))
     }
 
     fn open_asking(&self, encrypted: &[String], accept_noise: bool) -> Result<Disk, Failure> {
@@ -193,9 +266,9 @@ fn formats(names: &[String]) -> Result<Vec<Format>, Failure> {
 }
 
 /// Tells of layers whose upgrade was interrupted. They read as what they are at the moment.
-pub(crate) fn announce_upgrades(program: &str, disk: &Disk) {
+pub(crate) fn announce_upgrades(program: &str, request: &Request, disk: &Disk) {
     for layer in disk.layers() {
-        if let Ok(Some(State::Interrupted)) = calve_upgrade::state_of(&layer.path) {
+        if let Ok(Some(State::Interrupted)) = request.upgrade_state(layer) {
             let name = layer.path.display();
             let text = format!(
                 "{name}: is version 1, and its upgrade was interrupted; \
@@ -207,8 +280,8 @@ pub(crate) fn announce_upgrades(program: &str, disk: &Disk) {
 }
 
 /// Tells what the user should know of a source before its bytes are taken.
-pub(crate) fn announce(program: &str, disk: &Disk) {
-    announce_upgrades(program, disk);
+pub(crate) fn announce(program: &str, request: &Request, disk: &Disk) {
+    announce_upgrades(program, request, disk);
     for (number, layer) in disk.layers().iter().enumerate() {
         let facts = layer.image.facts();
         let name = layer.path.display();

@@ -1,5 +1,7 @@
 //! `compare`: whether two disks hold the same, in the words and codes of `qemu-img`.
 
+use std::ffi::OsStr;
+
 use calve_convert::{CompareOptions, Comparison, Control};
 use calve_disk::Disk;
 use serde_json::json;
@@ -10,22 +12,37 @@ use crate::exit::{Code, Failure};
 use crate::progress::Reporter;
 use crate::secrets::Keys;
 use crate::source::{self, Request};
-use crate::{print, signals};
+use crate::worker::{self, Plan, Stage};
+use crate::{print, progress, signals};
 
 pub(crate) fn run(args: &CompareArgs, program: &str) -> Result<Code, Failure> {
-    let (first, second) = open(args).map_err(|failure| match failure.code {
-        Code::Usage => failure,
-        _ => failure.with_code(Code::NotOpened),
-    })?;
+    let options = CompareOptions { strict: args.strict, threads: threads(None)? };
+    progress::refuse_descriptor(&args.progress, &args.open.sandbox)?;
+    let mut requests = [
+        request(args, &args.first, args.first_format.as_deref())?,
+        request(args, &args.second, args.second_format.as_deref())?,
+    ];
+    let mut plan = Plan::new(program, &args.open.sandbox);
+    (plan.is_quiet, plan.is_tidy) = (args.progress.quiet, true);
+    plan.not_opened = Some(Code::NotOpened);
+    let threshold = match worker::start(&plan, &requests.each_ref())? {
+        Stage::Over(code) => return Ok(code),
+        Stage::Here(threshold) => threshold,
+    };
+    let mut keys = keys(args, &mut requests).map_err(not_opened)?;
+    let [first, second] = &mut requests;
+    threshold.cross(&mut [first, second])?;
+    let [first, second] = open(&mut requests, &mut keys).map_err(not_opened)?;
     if !args.progress.quiet {
-        [&first, &second].into_iter().for_each(|disk| source::announce(program, disk));
+        for (request, disk) in requests.iter().zip([&first, &second]) {
+            source::announce(program, request, disk);
+        }
     }
     let sizes = [first.virtual_size(), second.virtual_size()];
     let flags = signals::install()?;
     let reporter = Reporter::new(&args.progress, flags)?;
     let progress = |progress| reporter.tell(progress);
     let control = Control { stop: &flags.stop, progress: &progress };
-    let options = CompareOptions { strict: args.strict, threads: threads(None)? };
     let done = calve_convert::compare(first, second, options, &control);
     reporter.finish(done.is_ok());
     let comparison = done?;
@@ -33,16 +50,29 @@ pub(crate) fn run(args: &CompareArgs, program: &str) -> Result<Code, Failure> {
     Ok(if comparison == Comparison::Identical { Code::Done } else { Code::Failed })
 }
 
-fn open(args: &CompareArgs) -> Result<(Disk, Disk), Failure> {
-    let mut keys = Keys::new(&args.keys)?;
-    let mut open = |file, format: &Option<String>| {
-        let request = Request::new(file, format.as_deref(), true, &args.open)?;
-        request.reading(&args.source_cache)?.open_with_keys(&mut keys)
-    };
-    let first = open(&args.first, &args.first_format)?;
-    let second = open(&args.second, &args.second_format)?;
+fn request(args: &CompareArgs, file: &OsStr, format: Option<&str>) -> Result<Request, Failure> {
+    Request::new(file, format, true, &args.open)?.reading(&args.source_cache)
+}
+
+/// What keeps an image from being opened has a code of its own here.
+fn not_opened(failure: Failure) -> Failure {
+    match failure.code {
+        Code::Usage => failure,
+        _ => failure.with_code(Code::NotOpened),
+    }
+}
+
+/// All passphrases that were given, read.
+fn keys(args: &CompareArgs, requests: &mut [Request]) -> Result<Keys, Failure> {
+    requests.iter_mut().try_for_each(Request::read_secrets)?;
+    Keys::new(&args.keys)
+}
+
+fn open(requests: &mut [Request; 2], keys: &mut Keys) -> Result<[Disk; 2], Failure> {
+    let [first, second] = requests;
+    let disks = [first.open_with_keys(keys)?, second.open_with_keys(keys)?];
     keys.finish()?;
-    Ok((first, second))
+    Ok(disks)
 }
 
 fn print_result(

@@ -1,6 +1,6 @@
 //! `convert`: copy disks to a new image.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::Write;
 use std::num::NonZeroUsize;
@@ -10,7 +10,7 @@ use calve_convert::{
     Base, Cache, Control, Copying, Filled, Loss, Options, Placement, Qcow2Options, Salvage,
     Summary, TargetFormat,
 };
-use calve_disk::{Disk, Format, OpenOptions};
+use calve_disk::{Disk, Format, OpenOptions, PendingFile, folder_of};
 use serde_json::{Value, json};
 
 use crate::args::{ConvertArgs, CopyHow, SalvageWith, Shape};
@@ -19,7 +19,8 @@ use crate::exit::{Code, Failure};
 use crate::progress::Reporter;
 use crate::secrets::Keys;
 use crate::source::{self, Request};
-use crate::{print, signals, size};
+use crate::worker::{self, Death, Plan, Stage};
+use crate::{print, progress, signals, size};
 
 /// Threads beyond this bring nothing but memory.
 const MAX_THREADS: usize = 8;
@@ -41,9 +42,22 @@ pub(crate) fn run(args: &ConvertArgs, program: &str) -> Result<Code, Failure> {
         args.backing.as_deref(),
         args.target_backing_format.as_deref(),
     )?;
-    let sources = open(sources, args)?;
+    let mut requests = requests(sources, args)?;
+    let new_map = args.map.as_deref().filter(|map| map.symlink_metadata().is_err());
+    let died = |death: &Death| tell_death(target, new_map, death);
+    let plan = plan(target, args, program, &died)?;
+    let threshold = match worker::start(&plan, &requests.iter().collect::<Vec<_>>())? {
+        Stage::Over(code) => return Ok(code),
+        Stage::Here(threshold) => threshold,
+    };
+    let mut keys = Keys::new(&args.keys)?;
+    requests.iter_mut().try_for_each(Request::read_secrets)?;
+    threshold.cross(&mut requests.iter_mut().collect::<Vec<_>>())?;
+    let sources = open(&mut requests, &mut keys)?;
     if !args.progress.quiet {
-        sources.iter().for_each(|disk| source::announce(program, disk));
+        for (request, disk) in requests.iter().zip(&sources) {
+            source::announce(program, request, disk);
+        }
     }
     let was_encrypted = sources
         .iter()
@@ -78,15 +92,53 @@ fn check(args: &ConvertArgs, format: Format) -> Result<(), Failure> {
     Ok(())
 }
 
-fn open(names: &[std::ffi::OsString], args: &ConvertArgs) -> Result<Vec<Disk>, Failure> {
-    let mut keys = Keys::new(&args.keys)?;
-    let mut disks = Vec::new();
-    for name in names {
-        let request = Request::new(name, args.format.as_deref(), true, &args.open)?;
-        disks.push(request.reading(&args.source_cache)?.open_with_keys(&mut keys)?);
-    }
+fn requests(names: &[OsString], args: &ConvertArgs) -> Result<Vec<Request>, Failure> {
+    let request = |name: &OsString| {
+        Request::new(name, args.format.as_deref(), true, &args.open)?.reading(&args.source_cache)
+    };
+    names.iter().map(request).collect()
+}
+
+fn open(requests: &mut [Request], keys: &mut Keys) -> Result<Vec<Disk>, Failure> {
+    let disks = requests.iter_mut().map(|request| request.open_with_keys(keys));
+    let disks = disks.collect::<Result<_, _>>()?;
     keys.finish()?;
     Ok(disks)
+}
+
+/// How a worker converts. It may make files in the target's folder, and in that of the map.
+fn plan<'a>(
+    target: &Path,
+    args: &'a ConvertArgs,
+    program: &'a str,
+    died: &'a dyn Fn(&Death) -> Result<Code, Failure>,
+) -> Result<Plan<'a>, Failure> {
+    progress::refuse_descriptor(&args.progress, &args.open.sandbox)?;
+    let mut plan = Plan::new(program, &args.open.sandbox);
+    let folders = std::iter::once(target).chain(args.map.as_deref()).map(folder_of);
+    plan.folders = folders.map(Path::to_owned).collect();
+    (plan.is_quiet, plan.is_tidy, plan.died) = (args.progress.quiet, true, died);
+    if args.open.sandbox.untrusted && args.no_create {
+        return Err(Failure::usage(
+            "--untrusted makes a new target, and -n writes into an old one",
+        )
+        .next("convert to a file first, then that file with -n"));
+    }
+    if args.open.sandbox.untrusted && args.backing.is_some() {
+        return Err(Failure::usage("--untrusted opens no base, and -B makes an overlay over one"));
+    }
+    Ok(plan)
+}
+
+/// Tells of a worker that died, and takes away what it left of the files it made: the target
+/// under its temporary name, and the `map`, where there was none before.
+fn tell_death(target: &Path, map: Option<&Path>, death: &Death) -> Result<Code, Failure> {
+    PendingFile::remove_leftovers(target);
+    if let Some(map) = map {
+        // Best effort: it may not have come to making one.
+        let _ = std::fs::remove_file(map);
+    }
+    worker::told(death)
 }
 
 /// The numbers and modes among the options, which can be wrong before any file is opened.

@@ -15,11 +15,19 @@ use crate::args::{InfoArgs, Shape};
 use crate::exit::{Code, Failure};
 use crate::print;
 use crate::source::{self, Request};
+use crate::worker::{self, Death, Plan};
 
-pub(crate) fn run(args: &InfoArgs) -> Result<Code, Failure> {
-    let request = Request::new(&args.file, args.format.as_deref(), args.backing_chain, &args.open)?;
+pub(crate) fn run(args: &InfoArgs, program: &str) -> Result<Code, Failure> {
+    let mut request =
+        Request::new(&args.file, args.format.as_deref(), args.backing_chain, &args.open)?;
+    let died = |death: &Death| tell_death(args, death);
+    let mut plan = Plan::usual(program, &args.open.sandbox, &died);
+    plan.is_usual = !args.backing_chain;
+    if let Some(code) = worker::enter(&plan, &mut request)? {
+        return Ok(code);
+    }
     let disk = request.open()?;
-    let reports = disk.layers().iter().map(|layer| Report::new(layer, args.deep));
+    let reports = disk.layers().iter().map(|layer| Report::new(&request, layer, args.deep));
     let reports = reports.collect::<Result<Vec<_>, _>>()?;
     match args.output {
         Shape::Json => {
@@ -51,7 +59,7 @@ struct Report<'a> {
 }
 
 impl<'a> Report<'a> {
-    fn new(layer: &'a Layer, is_deep: bool) -> Result<Self, Failure> {
+    fn new(request: &Request, layer: &'a Layer, is_deep: bool) -> Result<Self, Failure> {
         let storage = layer.image.storage();
         let status = storage.as_file().and_then(|file| Status::of(file).ok());
         let disk_size = status.map_or(0, |status| status.spent);
@@ -66,7 +74,7 @@ impl<'a> Report<'a> {
                 None
             }
         };
-        let upgrade = upgrade_words(calve_upgrade::state_of(&layer.path));
+        let upgrade = upgrade_words(request.upgrade_state(layer));
         Ok(Self { layer, disk_size, survey, upgrade, odd })
     }
 
@@ -231,9 +239,7 @@ impl<'a> Report<'a> {
         ));
         line(format!("    disk size: {}", print::size(self.disk_size)));
         for (count, first) in self.odd.values() {
-            let rule = first.rule;
-            let times = if *count > 1 { format!(", {count} times, first") } else { String::new() };
-            line(format!("{}{times}: {first}; {}", rule.weight().word(), rule.next()));
+            line(finding_line(*count, first));
         }
         if let Some((_, text)) = self.upgrade {
             line(format!("upgrade: {text}"));
@@ -241,6 +247,27 @@ impl<'a> Report<'a> {
         line(format!("advice: {}", self.advice()));
         text
     }
+}
+
+/// The report on an image whose worker died: all that is known of it.
+fn tell_death(args: &InfoArgs, death: &Death) -> Result<Code, Failure> {
+    let name = escaped(death.path.as_os_str().as_encoded_bytes());
+    let advice = "do not open it; what is to become of it is for a person to say";
+    match args.output {
+        Shape::Json => print::json(&json!({
+            "filename": name,
+            "findings": [finding_json(1, &Death::FINDING)],
+            "worker": death.how,
+            "advice": advice,
+        }))?,
+        Shape::Human => {
+            let mut text = format!("image: {name}\n");
+            let _ = writeln!(text, "{}", finding_line(1, &Death::FINDING));
+            let _ = writeln!(text, "worker: {}\nadvice: {advice}", death.how);
+            print::out(&text)?;
+        }
+    }
+    Ok(Code::Damaged)
 }
 
 /// What is said of an upgrade: in JSON, and to people.
@@ -265,6 +292,12 @@ fn upgrade_words(state: calve_upgrade::Result<Option<State>>) -> Option<&'static
 fn target_name(name: &str) -> String {
     let stem = [".qcow", ".qcow1", ".img"].iter().find_map(|end| name.strip_suffix(end));
     format!("{}.qcow2", stem.unwrap_or(name))
+}
+
+fn finding_line(count: u64, first: &Finding) -> String {
+    let rule = first.rule;
+    let times = if count > 1 { format!(", {count} times, first") } else { String::new() };
+    format!("{}{times}: {first}; {}", rule.weight().word(), rule.next())
 }
 
 fn finding_json(count: u64, first: &Finding) -> Value {
