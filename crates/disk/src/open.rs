@@ -2,12 +2,12 @@
 
 mod base;
 mod lock;
+mod named;
 mod probe;
 
 use std::collections::HashSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use crate::codec::aes::Passphrase;
 use crate::disk::{Disk, Layer};
@@ -24,6 +24,8 @@ use crate::storage::{HostFile, Storage};
 
 pub use base::escaped;
 pub use lock::{lock_for_reading, lock_for_writing};
+pub use named::OpenedFile;
+pub(crate) use named::open_for_reading;
 
 /// How a disk is to be opened.
 #[derive(Clone, Debug, Default)]
@@ -50,55 +52,6 @@ pub struct OpenOptions {
     /// Files that are open already, which are taken instead of being opened by the caller's
     /// names for them: a process that may open nothing more reads through these.
     pub opened: Vec<OpenedFile>,
-}
-
-/// A file that a caller named, and opened, before anybody looks into it.
-#[derive(Clone, Debug)]
-pub struct OpenedFile {
-    path: PathBuf,
-    file: Arc<File>,
-}
-
-impl OpenedFile {
-    /// Opens the file at `path` for reading, as [`Disk::open`] does it. Nothing is read.
-    ///
-    /// # Errors
-    /// [`Error::Io`] where the host does not open it.
-    pub fn open(path: &Path) -> Result<Self> {
-        let file = open_for_reading(path).map_err(|source| Error::host("opening", path, source))?;
-        Ok(Self::new(file, path.to_owned()))
-    }
-
-    /// The open `file`, which callers name `path`.
-    pub fn new(file: File, path: PathBuf) -> Self {
-        Self { path, file: Arc::new(file) }
-    }
-
-    /// The file itself.
-    pub fn file(&self) -> &File {
-        &self.file
-    }
-
-    /// How many bytes there are, of a file or a device.
-    ///
-    /// # Errors
-    /// [`Error::Io`] where the host does not say.
-    pub fn size(&self) -> Result<u64> {
-        let failed = |source| Error::host("looking at the file", &self.path, source);
-        let file = self.file.try_clone().map_err(failed)?;
-        HostFile::new(file, self.path.clone()).size().map_err(failed)
-    }
-}
-
-impl OpenOptions {
-    /// Opens a file that the caller names. What was opened already is the same file, under the
-    /// same locks.
-    fn open_named(&self, path: &Path) -> std::io::Result<File> {
-        match self.opened.iter().find(|opened| opened.path == path) {
-            Some(opened) => opened.file.try_clone(),
-            None => open_for_reading(path),
-        }
-    }
 }
 
 /// Who decided in which format an image is read.
@@ -366,12 +319,6 @@ impl Opening<'_> {
         }
         Ok(disk)
     }
-}
-
-/// Opens a file without waiting for whoever may be at its other end.
-pub(crate) fn open_for_reading(path: &Path) -> std::io::Result<File> {
-    use std::os::unix::fs::OpenOptionsExt;
-    File::options().read(true).custom_flags(nix::libc::O_NONBLOCK).open(path)
 }
 
 /// Whether an image names a base in a way that cannot be read.

@@ -181,3 +181,24 @@ fn temporary_start(target: &OsStr) -> OsString {
     name.push(".calve-");
     name
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn leftovers_are_removed_and_live_files_are_not() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let target = folder.path().join("new");
+        let name = |end: &str| folder.path().join(format!(".new.calve-{end}"));
+        let (file, live) = PendingFile::create(&target, false, 0o600).expect("a file");
+        lock_for_writing(&file, live.path()).expect("locks");
+        for end in ["0123456789abcdef", "0123", "0123456789abcdeg"] {
+            std::fs::write(name(end), "").expect("a file");
+        }
+        PendingFile::remove_leftovers(&target);
+        assert!(live.path().exists(), "a run goes on with it");
+        assert!(!name("0123456789abcdef").exists(), "nobody's any more");
+        assert!(name("0123").exists() && name("0123456789abcdeg").exists(), "not of our making");
+    }
+}
