@@ -1,13 +1,15 @@
 //! Files: no name in the file system leads anywhere any more, but in the folders that are written
 //! to; and no network, and no signal to others. Landlock does it.
 
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use landlock::{
-    ABI, Access, AccessFs, AccessNet, BitFlags, LandlockStatus, PathBeneath, PathFd,
-    RestrictionStatus, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetError, RulesetStatus,
-    Scope, make_bitflags,
+    ABI, Access, AccessFs, AccessNet, BitFlags, LandlockStatus, PathBeneath, RestrictionStatus,
+    Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetError, RulesetStatus, Scope, make_bitflags,
 };
+
+use rustix::fs::{Mode, OFlags};
 
 use crate::{Error, Missing};
 
@@ -32,12 +34,13 @@ pub(crate) fn enter(folders: &[PathBuf]) -> Result<Option<Missing>, Error> {
     Ok(Some(Missing { what: WHAT, why }))
 }
 
-fn open(folder: &Path) -> Result<PathFd, Error> {
-    PathFd::new(folder)
-        .map_err(|error| Error::Folder { path: folder.to_owned(), why: error.to_string() })
+fn open(folder: &Path) -> Result<OwnedFd, Error> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::open(folder, flags, Mode::empty())
+        .map_err(|error| Error::Folder { path: folder.to_owned(), source: error.into() })
 }
 
-fn restrict(folders: Vec<PathFd>) -> Result<RestrictionStatus, RulesetError> {
+fn restrict(folders: Vec<OwnedFd>) -> Result<RestrictionStatus, RulesetError> {
     let mut ruleset = Ruleset::default()
         .handle_access(AccessFs::from_all(ABI))?
         .handle_access(AccessNet::from_all(ABI))?

@@ -15,8 +15,8 @@ mod descriptors;
 mod files;
 mod limits;
 
-use std::fmt;
 use std::path::PathBuf;
+use std::{fmt, io};
 
 use rustix::process::Signal;
 
@@ -53,12 +53,12 @@ impl fmt::Display for Missing {
 #[non_exhaustive]
 pub enum Error {
     /// A folder that is to be written to cannot be opened.
-    #[error("{}: {why}", path.display())]
+    #[error("{}: opening the folder: {source}", path.display())]
     Folder {
         /// The folder.
         path: PathBuf,
         /// What the host says.
-        why: String,
+        source: io::Error,
     },
 }
 

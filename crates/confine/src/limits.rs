@@ -9,8 +9,9 @@ use crate::Missing;
 
 const MIB: u64 = 1 << 20;
 
-/// Bytes of memory for the program, its libraries and threads, and all that is bounded by itself.
-const LEAST_MEMORY: u64 = 256 * MIB;
+/// Bytes of address space for the program, its libraries, and up to 16 threads with what they have
+/// in hand, which is bounded by itself.
+const LEAST_MEMORY: u64 = 512 * MIB;
 
 /// No file, however long, gets more. (Nothing that is read needs to be kept as a whole.)
 const MOST_MEMORY: u64 = 1024 * MIB;
@@ -30,7 +31,7 @@ const LEAST_WAIT: u64 = 10 * 60;
 const BYTES_PER_SECOND_WAITED: u64 = 64 << 10;
 
 /// Files that may be open at once.
-const OPEN_FILES: u64 = 256;
+const OPEN_FILES: u64 = 1024;
 
 /// Between the polite and the final signal.
 const SECONDS_OF_GRACE: u64 = 2;
@@ -86,7 +87,7 @@ mod tests {
     #[test]
     fn limits_grow_with_the_file_and_never_overflow() {
         let least = Limits::for_reading(0);
-        assert_eq!((least.memory, least.seconds), (256 << 20, 60));
+        assert_eq!((least.memory, least.seconds), (512 << 20, 60));
         assert_eq!(least.wait, Duration::from_secs(600));
         let gibibyte = Limits::for_reading(1 << 30);
         assert_eq!((gibibyte.memory, gibibyte.seconds), (1 << 30, 60 + 4096));

@@ -7,10 +7,11 @@ use std::net::{TcpListener, UdpSocket};
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use calve_confine::{Confinement, Inherited, Limits};
+use calve_testkit::qemu::skipped;
 
 /// Names the case in the process that is to be confined.
 const CASE: &str = "CALVE_CONFINED_CASE";
@@ -39,23 +40,42 @@ fn run(case: &str) -> (tempfile::TempDir, Output) {
     (folder, output)
 }
 
-fn passes(case: &str) -> tempfile::TempDir {
+/// What a process ends with where this kernel cannot confine it.
+const CANNOT: i32 = 77;
+
+/// How the process of this case ended, and in which folder; `None`, and a loud word, where this
+/// kernel cannot confine it.
+fn confined(case: &str) -> Option<(tempfile::TempDir, Output)> {
     let (folder, output) = run(case);
+    if output.status.code() == Some(CANNOT) {
+        skipped("this kernel cannot confine a process");
+        return None;
+    }
+    Some((folder, output))
+}
+
+fn passes(case: &str) -> Option<tempfile::TempDir> {
+    let (folder, output) = confined(case)?;
     let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{case}: {}: {said}", output.status);
-    folder
+    Some(folder)
 }
 
-fn ends(case: &str) -> ExitStatus {
-    run(case).1.status
+#[track_caller]
+fn ends_by(case: &str, signal: i32) {
+    if let Some((_, output)) = confined(case) {
+        assert_eq!(output.status.signal(), Some(signal));
+    }
 }
 
-/// Confines this thread. Says so where the kernel cannot, since nothing is proved then.
+/// Confines this thread. Ends where the kernel cannot, since nothing is proved then.
 fn confine(folders: &[&str]) {
     let folders = folders.iter().map(PathBuf::from).collect();
     let confinement = Confinement { limits: Limits::for_reading(0), folders };
     let missing = confinement.enter().expect("the folders are there");
-    assert_eq!(missing, [], "this kernel cannot confine");
+    if !missing.is_empty() {
+        std::process::exit(CANNOT);
+    }
 }
 
 #[track_caller]
@@ -106,7 +126,7 @@ fn reader() {
 
 #[test]
 fn a_reader_opens_nothing_connects_to_nothing_and_starts_nothing() {
-    let folder = passes("reader");
+    let Some(folder) = passes("reader") else { return };
     let names = fs::read_dir(folder.path()).expect("a folder").count();
     assert_eq!(names, 2, "nothing came and nothing went");
 }
@@ -129,7 +149,7 @@ fn open_files() {
 
 #[test]
 fn what_was_open_before_can_be_read_and_not_changed() {
-    let folder = passes("open files");
+    let Some(folder) = passes("open files") else { return };
     assert_eq!(fs::read(folder.path().join("outside")).expect("reads"), b"outside");
 }
 
@@ -159,7 +179,7 @@ fn writer() {
 
 #[test]
 fn a_writer_makes_files_in_its_folder_and_nowhere_else() {
-    let folder = passes("writer");
+    let Some(folder) = passes("writer") else { return };
     assert_eq!(fs::read(folder.path().join("outside")).expect("reads"), b"outside");
     let names = fs::read_dir(folder.path().join("allowed")).expect("a folder");
     let names: Vec<_> = names.map(|entry| entry.expect("an entry").file_name()).collect();
@@ -186,20 +206,19 @@ fn memory() {
     let mut kept: Vec<Vec<u8>> = Vec::new();
     loop {
         kept.push(vec![1; 1 << 20]);
-        assert!(kept.len() < 300, "more than 256 MiB");
+        assert!(kept.len() < 600, "more than 512 MiB");
     }
 }
 
 #[test]
 fn too_much_memory_ends_the_process_by_itself() {
     const ABORT: i32 = 6;
-    assert_eq!(ends("memory").signal(), Some(ABORT));
+    ends_by("memory", ABORT);
 }
 
 fn time() {
     let limits = Limits { seconds: 1, ..Limits::for_reading(0) };
-    let missing = Confinement { limits, folders: Vec::new() }.enter().expect("no folders");
-    assert_eq!(missing, []);
+    Confinement { limits, folders: Vec::new() }.enter().expect("no folders");
     let started = Instant::now();
     while started.elapsed() < Duration::from_secs(60) {}
 }
@@ -207,7 +226,7 @@ fn time() {
 #[test]
 fn too_much_time_ends_the_process() {
     const TIME: i32 = 24;
-    assert_eq!(ends("time").signal(), Some(TIME));
+    ends_by("time", TIME);
 }
 
 fn inherited() {
@@ -251,7 +270,12 @@ fn confining_again_widens_nothing() {
 fn no_folder() {
     let folders = vec![PathBuf::from("/nowhere/at/all")];
     let error = Confinement { limits: Limits::for_reading(0), folders }.enter();
-    assert!(error.expect_err("no folder").to_string().starts_with("/nowhere/at/all: "));
+    assert!(
+        error
+            .expect_err("no folder")
+            .to_string()
+            .starts_with("/nowhere/at/all: opening the folder: ")
+    );
 }
 
 #[test]
