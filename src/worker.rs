@@ -217,7 +217,7 @@ impl Threshold<'_> {
         let limits = Limits::for_reading(length(&files)?);
         let confinement = Confinement { limits, folders: self.plan.folders.clone() };
         let missing = confinement.enter().map_err(|error| {
-            Failure::new(Code::Failed, format!("confining the worker: {error}"))
+            Failure::new(Code::Failed, error.to_string()).next("name a target in one that is there")
         })?;
         if missing.is_empty() {
             return Ok(());

@@ -1,5 +1,7 @@
 //! `convert`: copy disks to a new image.
 
+mod untrusted;
+
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::Write;
@@ -10,7 +12,7 @@ use calve_convert::{
     Base, Cache, Control, Copying, Filled, Loss, Options, Placement, Qcow2Options, Salvage,
     Summary, TargetFormat,
 };
-use calve_disk::{Disk, Format, OpenOptions, PendingFile, folder_of};
+use calve_disk::{Disk, Format, OpenOptions};
 use serde_json::{Value, json};
 
 use crate::args::{ConvertArgs, CopyHow, SalvageWith, Shape};
@@ -19,8 +21,8 @@ use crate::exit::{Code, Failure};
 use crate::progress::Reporter;
 use crate::secrets::Keys;
 use crate::source::{self, Request};
-use crate::worker::{self, Death, Plan, Stage};
-use crate::{print, progress, signals, size};
+use crate::worker::{self, Death, Stage};
+use crate::{print, signals, size};
 
 /// Threads beyond this bring nothing but memory.
 const MAX_THREADS: usize = 8;
@@ -44,8 +46,8 @@ pub(crate) fn run(args: &ConvertArgs, program: &str) -> Result<Code, Failure> {
     )?;
     let mut requests = requests(sources, args)?;
     let new_map = args.map.as_deref().filter(|map| map.symlink_metadata().is_err());
-    let died = |death: &Death| tell_death(target, new_map, death);
-    let plan = plan(target, args, program, &died)?;
+    let died = |death: &Death| untrusted::tell_death(target, new_map, death);
+    let plan = untrusted::plan(target, args, program, &died)?;
     let threshold = match worker::start(&plan, &requests.iter().collect::<Vec<_>>())? {
         Stage::Over(code) => return Ok(code),
         Stage::Here(threshold) => threshold,
@@ -104,41 +106,6 @@ fn open(requests: &mut [Request], keys: &mut Keys) -> Result<Vec<Disk>, Failure>
     let disks = disks.collect::<Result<_, _>>()?;
     keys.finish()?;
     Ok(disks)
-}
-
-/// How a worker converts. It may make files in the target's folder, and in that of the map.
-fn plan<'a>(
-    target: &Path,
-    args: &'a ConvertArgs,
-    program: &'a str,
-    died: &'a dyn Fn(&Death) -> Result<Code, Failure>,
-) -> Result<Plan<'a>, Failure> {
-    progress::refuse_descriptor(&args.progress, &args.open.sandbox)?;
-    let mut plan = Plan::new(program, &args.open.sandbox);
-    let folders = std::iter::once(target).chain(args.map.as_deref()).map(folder_of);
-    plan.folders = folders.map(Path::to_owned).collect();
-    (plan.is_quiet, plan.is_tidy, plan.died) = (args.progress.quiet, true, died);
-    if args.open.sandbox.untrusted && args.no_create {
-        return Err(Failure::usage(
-            "--untrusted makes a new target, and -n writes into an old one",
-        )
-        .next("convert to a file first, then that file with -n"));
-    }
-    if args.open.sandbox.untrusted && args.backing.is_some() {
-        return Err(Failure::usage("--untrusted opens no base, and -B makes an overlay over one"));
-    }
-    Ok(plan)
-}
-
-/// Tells of a worker that died, and takes away what it left of the files it made: the target
-/// under its temporary name, and the `map`, where there was none before.
-fn tell_death(target: &Path, map: Option<&Path>, death: &Death) -> Result<Code, Failure> {
-    PendingFile::remove_leftovers(target);
-    if let Some(map) = map {
-        // Best effort: it may not have come to making one.
-        let _ = std::fs::remove_file(map);
-    }
-    worker::told(death)
 }
 
 /// The numbers and modes among the options, which can be wrong before any file is opened.

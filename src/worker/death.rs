@@ -87,7 +87,7 @@ mod tests {
         assert_eq!(ended(101 << 8), Err("it panicked".into()));
         assert!(ended(77 << 8).expect_err("no code").contains("77"));
         assert!(ended(11).expect_err("a signal").contains("SIGSEGV"));
-        assert!(ended(6).expect_err("a signal").contains("256 MiB"));
+        assert!(ended(6).expect_err("a signal").contains("512 MiB"));
         assert!(ended(24).expect_err("a signal").contains("60 seconds"));
     }
 

@@ -136,7 +136,8 @@ impl Relay {
         let mut answers = polled.iter().map(|stream| stream.any().unwrap_or(true));
         // An answer for each stream that was asked about, in their order.
         let ready = streams.map(|stream| stream.is_some() && answers.next().unwrap_or(false));
-        self.left = self.left.saturating_sub(started.elapsed());
+        // A process that was stopped, with its terminal, did not wait longer than it meant to.
+        self.left = self.left.saturating_sub(started.elapsed().min(NAP));
         done.map(|_| ready)
     }
 
