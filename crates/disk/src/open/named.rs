@@ -16,7 +16,7 @@ pub struct OpenedFile {
 }
 
 impl OpenedFile {
-    /// Opens the file at `path` for reading, as [`Disk::open`] does it. Nothing is read.
+    /// Opens the file at `path` for reading, as [`Disk::open`](crate::Disk::open) does it. Nothing is read.
     ///
     /// # Errors
     /// [`Error::Io`] where the host does not open it.
