@@ -1,6 +1,7 @@
 //! Opening: which file, in which format, with which bases, under which lock.
 
 mod base;
+mod file;
 mod lock;
 mod named;
 mod probe;
@@ -23,9 +24,9 @@ use crate::status::Status;
 use crate::storage::{HostFile, Storage};
 
 pub use base::escaped;
+pub use file::open_for_reading;
 pub use lock::{lock_for_reading, lock_for_writing};
 pub use named::OpenedFile;
-pub(crate) use named::open_for_reading;
 
 /// How a disk is to be opened.
 #[derive(Clone, Debug, Default)]

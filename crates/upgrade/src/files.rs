@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use calve_disk::open::{lock_for_reading, lock_for_writing};
+use calve_disk::open::{lock_for_reading, lock_for_writing, open_for_reading};
 use calve_disk::{Disk, Error as DiskError, HostFile, Named, PendingFile, Storage, folder_of};
 use rustix::fs::OFlags;
 
@@ -39,10 +39,11 @@ impl InPlace {
     fn opened(path: &Path, writes: bool) -> Result<Self> {
         let failed = |source| DiskError::host("opening", path, source);
         let real = path.canonicalize().map_err(failed)?;
-        let nonblocking = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
-        let mut options = File::options();
-        let options = options.read(true).write(writes).custom_flags(nonblocking);
-        let file = options.open(&real).map_err(failed)?;
+        let file = match writes {
+            true => open_for_writing(&real),
+            false => open_for_reading(&real),
+        };
+        let file = file.map_err(failed)?;
         if !file.metadata().map_err(failed)?.is_file() {
             return Err(Error::Refused {
                 path: path.to_owned(),
@@ -57,6 +58,11 @@ impl InPlace {
         let journal = FileJournal::of(&real);
         Ok(Self::new(Arc::new(HostFile::new(file, path.to_owned())), Box::new(journal)))
     }
+}
+
+fn open_for_writing(path: &Path) -> std::io::Result<File> {
+    let nonblocking = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
+    File::options().read(true).write(true).custom_flags(nonblocking).open(path)
 }
 
 /// The undo record beside an image, open and not yet read: a process that may open nothing more
@@ -80,9 +86,7 @@ impl FoundRecord {
             },
         };
         let record = journal.path();
-        let nonblocking = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
-        let file = File::options().read(true).custom_flags(nonblocking).open(record);
-        match file.map_err(|error| error.kind()) {
+        match open_for_reading(record).map_err(|error| error.kind()) {
             Err(ErrorKind::NotFound) => None,
             file => Some(Self { file, path: record.to_owned() }),
         }
@@ -125,7 +129,7 @@ impl Journal for FoundRecord {
 /// Where image or record cannot be read.
 pub fn state_of(path: &Path) -> Result<Option<State>> {
     let Some(record) = FoundRecord::beside(path) else { return Ok(None) };
-    let file = File::open(path).map_err(|source| DiskError::host("opening", path, source))?;
+    let file = open_for_reading(path).map_err(|source| DiskError::host("opening", path, source))?;
     record.state(&HostFile::new(file, path.to_owned()))
 }
 

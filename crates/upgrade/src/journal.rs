@@ -5,6 +5,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use calve_disk::open::open_for_reading;
 use calve_disk::{Named, PendingFile, folder_of};
 
 /// One note beside an image. It is replaced as a whole or not at all, and is on the medium when
@@ -50,7 +51,7 @@ impl Journal for FileJournal {
     }
 
     fn read(&self) -> io::Result<Option<Vec<u8>>> {
-        let file = match File::open(&self.path) {
+        let file = match open_for_reading(&self.path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),

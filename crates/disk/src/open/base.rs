@@ -9,6 +9,7 @@ use std::path::{Component, Path, PathBuf};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
+use super::file;
 use crate::error::{Error, Result};
 use crate::pending::folder_of;
 
@@ -142,11 +143,11 @@ fn tidied(path: &Path) -> PathBuf {
 }
 
 fn open_beneath(root: &Path, inside: &Path) -> std::result::Result<File, Errno> {
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
     let folder =
         rustix::fs::open(root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
-    rustix::fs::openat2(folder, inside, flags, Mode::empty(), resolve).map(File::from)
+    let open = |flags| rustix::fs::openat2(&folder, inside, flags, Mode::empty(), resolve);
+    file::open_quietly(open).map(File::from)
 }
 
 #[cfg(test)]

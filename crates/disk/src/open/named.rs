@@ -4,7 +4,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::OpenOptions;
+use super::{OpenOptions, open_for_reading};
 use crate::error::{Error, Result};
 use crate::storage::{HostFile, Storage};
 
@@ -55,12 +55,6 @@ impl OpenOptions {
             None => open_for_reading(path),
         }
     }
-}
-
-/// Opens a file without waiting for whoever may be at its other end.
-pub(crate) fn open_for_reading(path: &Path) -> std::io::Result<File> {
-    use std::os::unix::fs::OpenOptionsExt;
-    File::options().read(true).custom_flags(nix::libc::O_NONBLOCK).open(path)
 }
 
 #[cfg(test)]
