@@ -1,9 +1,13 @@
 //! Crew: several threads at one job, of which the first failure is told.
 
 use std::num::NonZeroUsize;
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
+use std::thread;
 
-use crate::error::Result;
+use calve_disk::Error as DiskError;
+
+use crate::error::{Error, Result};
 
 /// Does `work` on each of so many threads. Where one fails or panics, `close` lets those go that
 /// wait for it; the first failure is the result.
@@ -17,16 +21,21 @@ pub(crate) fn run(
         return work();
     }
     let failure = Mutex::new(None);
-    std::thread::scope(|scope| {
+    let fail = |error: Error| {
+        close();
+        let mut first = failure.lock().unwrap_or_else(PoisonError::into_inner);
+        first.get_or_insert(error);
+    };
+    thread::scope(|scope| {
         for _ in 0..threads.get() {
-            scope.spawn(|| {
+            let spawned = thread::Builder::new().spawn_scoped(scope, || {
                 let _closing = ClosesOnPanic(&close);
-                if let Err(error) = work() {
-                    close();
-                    let mut first = failure.lock().unwrap_or_else(PoisonError::into_inner);
-                    first.get_or_insert(error);
-                }
+                work().unwrap_or_else(&fail);
             });
+            if let Err(error) = spawned {
+                fail(DiskError::host("starting a thread", Path::new("calve"), error).into());
+                break;
+            }
         }
     });
     failure.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
@@ -45,7 +54,6 @@ impl<F: Fn()> Drop for ClosesOnPanic<'_, F> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::Error;
     use crate::turnstile::Turnstile;
 
     #[test]
