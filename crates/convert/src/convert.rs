@@ -34,6 +34,24 @@ const LONGEST_VOID: u64 = 1 << 62;
 /// The longest batch of nothing, where each of its clusters means work or memory.
 const LONGEST_WORKED_VOID: u64 = 64 * BATCH;
 
+/// A result that is whole and, unless the options said otherwise, on the medium, and has no name
+/// yet. It goes away where it gets none, except where [`Placement::Existing`] made it be written
+/// into what was there. The sources are still open.
+pub struct Unnamed {
+    output: Output,
+    cache: Cache,
+    summary: Summary,
+    _sources: Source,
+}
+
+impl Unnamed {
+    /// Gives it its name.
+    pub fn take_name(self) -> Result<Summary> {
+        self.output.commit(self.cache)?;
+        Ok(self.summary)
+    }
+}
+
 /// Converts the disks, one behind the other, to a new image at `target`.
 ///
 /// The target bears its name only when it is whole and, unless `options` say otherwise, on the
@@ -46,6 +64,16 @@ pub fn convert(
     options: &Options,
     control: &Control,
 ) -> Result<Summary> {
+    convert_unnamed(sources, target, options, control)?.take_name()
+}
+
+/// As [`convert`], for a caller who has to look at something else before the target gets its name.
+pub fn convert_unnamed(
+    sources: Vec<Disk>,
+    target: &Path,
+    options: &Options,
+    control: &Control,
+) -> Result<Unnamed> {
     let source = Source::new(sources);
     for disk in source.disks() {
         disk.require_keys()?;
@@ -100,8 +128,7 @@ pub fn convert(
     if control.stop.load(std::sync::atomic::Ordering::Relaxed) {
         return Err(Error::Stopped);
     }
-    output.commit(options.cache)?;
-    Ok(Summary {
+    let summary = Summary {
         target: target.to_owned(),
         virtual_size: place.virtual_size(),
         source_size: source.size(),
@@ -110,7 +137,8 @@ pub fn convert(
         cloned,
         losses: losses.into_list(),
         blake3,
-    })
+    };
+    Ok(Unnamed { output, cache: options.cache, summary, _sources: source })
 }
 
 /// Makes an empty image of `size` bytes at `target`, and says what virtual size it has.

@@ -25,7 +25,7 @@ mod worker;
 mod zeros;
 
 pub use compare::{CompareError, CompareOptions, Comparison, compare};
-pub use convert::{convert, create};
+pub use convert::{Unnamed, convert, convert_unnamed, create};
 pub use error::{Error, Result};
 pub use options::{
     Base, Cache, Control, Copying, EmptyFormat, Filled, Loss, Options, Phase, Placement, Progress,
