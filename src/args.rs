@@ -6,7 +6,7 @@ mod sandbox;
 mod upgrade;
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args as Group, Parser, Subcommand, ValueEnum};
 
@@ -41,6 +41,30 @@ pub(crate) enum Verb {
     Upgrade(Box<UpgradeArgs>),
 }
 
+/// What verbs that read images have in common.
+pub(crate) struct Reading<'a> {
+    /// The verb.
+    pub(crate) name: &'static str,
+    pub(crate) open: &'a OpenArgs,
+    pub(crate) progress: Option<&'a ProgressArgs>,
+    /// Files that it makes.
+    pub(crate) makes: Vec<&'a Path>,
+}
+
+impl Verb {
+    /// What a verb that reads images has in common with the others; `None` of one that does more.
+    pub(crate) fn reading(&self) -> Option<Reading<'_>> {
+        let (name, open, progress, makes) = match self {
+            Verb::Info(args) => ("info", &args.open, None, Vec::new()),
+            Verb::Map(args) => ("map", &args.open, None, Vec::new()),
+            Verb::Convert(args) => ("convert", &args.open, Some(&args.progress), args.makes()),
+            Verb::Compare(args) => ("compare", &args.open, Some(&args.progress), Vec::new()),
+            Verb::Create(_) | Verb::Upgrade(_) => return None,
+        };
+        Some(Reading { name, open, progress, makes })
+    }
+}
+
 /// How images are opened.
 #[derive(Group)]
 pub(crate) struct OpenArgs {
@@ -65,6 +89,9 @@ pub(crate) struct OpenArgs {
     /// The external data file of a qcow2 image that has one
     #[arg(long, value_name = "PATH")]
     pub(crate) data_file: Option<PathBuf>,
+    /// Write digests of all files that are read, before and after, to this new file, as JSON
+    #[arg(long, value_name = "LOG")]
+    pub(crate) evidence: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) sandbox: SandboxArgs,
 }

@@ -4,6 +4,7 @@ use std::io;
 
 use calve_convert::{CompareError, Error as ConvertError, Loss};
 use calve_disk::{Error as DiskError, Finding, Format};
+use calve_evidence::Error as EvidenceError;
 use calve_upgrade::Error as UpgradeError;
 
 use crate::print;
@@ -230,6 +231,18 @@ impl From<UpgradeError> for Failure {
                 Self::new(code, text).next("calve upgrade --recover settles it; nothing is lost")
             }
             UpgradeError::Stopped => stopped(),
+            _ => Self::new(Code::Failed, text),
+        }
+    }
+}
+
+impl From<EvidenceError> for Failure {
+    fn from(error: EvidenceError) -> Self {
+        let text = error.to_string();
+        match error {
+            EvidenceError::Disk(error) => error.into(),
+            EvidenceError::Stopped => stopped(),
+            EvidenceError::Refused { .. } => Self::new(Code::Refused, text),
             _ => Self::new(Code::Failed, text),
         }
     }

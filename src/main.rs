@@ -3,6 +3,7 @@
 
 mod args;
 mod command;
+mod evidence;
 mod exit;
 mod list;
 mod print;
@@ -19,6 +20,7 @@ use std::process::ExitCode;
 
 use args::{Args, Verb};
 use clap::{CommandFactory, FromArgMatches};
+use evidence::Evidence;
 use exit::{Code, Failure};
 
 fn main() -> ExitCode {
@@ -49,15 +51,19 @@ fn run(words: &[OsString], program: &str) -> Result<Code, Failure> {
     if let Some(code) = args.explain {
         return exit::explain(code).map(|()| Code::Done);
     }
-    match args.verb {
-        Some(Verb::Info(args)) => command::info::run(&args, program),
-        Some(Verb::Map(args)) => command::map::run(&args, program),
-        Some(Verb::Convert(args)) => command::convert::run(&args, program),
-        Some(Verb::Compare(args)) => command::compare::run(&args, program),
-        Some(Verb::Create(args)) => command::create::run(&args, program),
-        Some(Verb::Upgrade(args)) => command::upgrade::run(&args, program),
-        None => Err(Failure::usage("name a verb; --help lists them")),
-    }
+    let Some(verb) = args.verb else {
+        return Err(Failure::usage("name a verb; --help lists them"));
+    };
+    let evidence = Evidence::begin(&verb, words)?;
+    let outcome = match &verb {
+        Verb::Info(args) => command::info::run(args, program, &evidence),
+        Verb::Map(args) => command::map::run(args, program, &evidence),
+        Verb::Convert(args) => command::convert::run(args, program, &evidence),
+        Verb::Compare(args) => command::compare::run(args, program, &evidence),
+        Verb::Create(args) => command::create::run(args, program),
+        Verb::Upgrade(args) => command::upgrade::run(args, program),
+    };
+    evidence.finish(program, outcome)
 }
 
 /// What the program was called as, which its messages begin with.

@@ -24,7 +24,24 @@ struct State {
     view: View,
     started: Instant,
     last: Option<Instant>,
-    phase: Option<Phase>,
+    stage: Option<Stage>,
+}
+
+/// What takes time.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// A phase of the work itself.
+    Work(Phase),
+    /// Making digests of the sources.
+    Digesting,
+}
+
+/// How far a stage is, in bytes.
+#[derive(Clone, Copy)]
+struct Reached {
+    stage: Stage,
+    done: u64,
+    total: u64,
 }
 
 /// Where progress is shown.
@@ -43,21 +60,38 @@ const PERIOD: Duration = Duration::from_millis(200);
 
 impl Reporter {
     pub(crate) fn new(args: &ProgressArgs, flags: &'static Flags) -> Result<Self, Failure> {
-        let state = State { view: view(args)?, started: Instant::now(), last: None, phase: None };
+        let state = State { view: view(args)?, started: Instant::now(), last: None, stage: None };
         Ok(Self { flags, state: Mutex::new(state) })
     }
 
     /// Takes note of how far the run is, and shows it where it is time to.
-    pub(crate) fn tell(&self, progress: Progress) {
+    pub(crate) fn tell(&self, Progress { phase, done, total }: Progress) {
+        self.reached(Reached { stage: Stage::Work(phase), done, total });
+    }
+
+    /// Takes note of how many bytes of a source have gone into its digests.
+    pub(crate) fn tell_digested(&self, done: u64, total: u64) {
+        self.reached(Reached { stage: Stage::Digesting, done, total });
+    }
+
+    fn reached(&self, reached: Reached) {
         let is_asked = self.flags.tell.swap(false, Ordering::Relaxed);
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.show(progress);
+        state.show(reached);
         if is_asked {
-            let line = format!("    ({:.2}/100%)", percent(progress));
+            let line = format!("    ({:.2}/100%)", percent(reached));
             match &state.view {
                 View::Bar(bar) => bar.suspend(|| crate::print::line(&line)),
                 _ => crate::print::line(&line),
             }
+        }
+    }
+
+    /// Ends the display of something that is not all there is to do.
+    pub(crate) fn pause(&self) {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if let View::Bar(bar) = &state.view {
+            bar.finish_and_clear();
         }
     }
 
@@ -115,9 +149,9 @@ fn bar() -> View {
     View::Bar(bar)
 }
 
-fn style(phase: Phase) -> ProgressStyle {
-    let template = match phase {
-        Phase::Syncing => "{msg} {spinner}",
+fn style(stage: Stage) -> ProgressStyle {
+    let template = match stage {
+        Stage::Work(Phase::Syncing) => "{msg} {spinner}",
         _ => "{msg} {wide_bar} {percent:>3}% {bytes} {bytes_per_sec} ETA {eta}",
     };
     ProgressStyle::with_template(template)
@@ -132,43 +166,44 @@ fn open_descriptor(number: u32) -> Result<File, Failure> {
     })
 }
 
-fn name(phase: Phase) -> &'static str {
-    match phase {
-        Phase::Copying => "copying",
-        Phase::Syncing => "syncing",
-        Phase::Verifying => "verifying",
-        Phase::Comparing => "comparing",
+fn name(stage: Stage) -> &'static str {
+    match stage {
+        Stage::Work(Phase::Copying) => "copying",
+        Stage::Work(Phase::Syncing) => "syncing",
+        Stage::Work(Phase::Verifying) => "verifying",
+        Stage::Work(Phase::Comparing) => "comparing",
+        Stage::Digesting => "digesting",
     }
 }
 
 #[expect(clippy::cast_precision_loss, reason = "two decimals are printed")]
-fn percent(progress: Progress) -> f64 {
-    if progress.total == 0 {
+fn percent(reached: Reached) -> f64 {
+    if reached.total == 0 {
         return 100.0;
     }
-    100.0 * progress.done.min(progress.total) as f64 / progress.total as f64
+    100.0 * reached.done.min(reached.total) as f64 / reached.total as f64
 }
 
 impl State {
-    fn show(&mut self, progress: Progress) {
-        let is_new_phase = self.phase != Some(progress.phase);
-        if is_new_phase {
-            (self.phase, self.started) = (Some(progress.phase), Instant::now());
+    fn show(&mut self, reached: Reached) {
+        let is_new_stage = self.stage != Some(reached.stage);
+        if is_new_stage {
+            (self.stage, self.started) = (Some(reached.stage), Instant::now());
         }
         let now = Instant::now();
-        let is_time = is_new_phase
-            || progress.done >= progress.total
+        let is_time = is_new_stage
+            || reached.done >= reached.total
             || self.last.is_none_or(|last| now - last >= PERIOD);
         match &mut self.view {
             View::Nowhere => {}
             View::Bar(bar) => {
-                if is_new_phase {
-                    bar.set_style(style(progress.phase));
-                    bar.set_message(name(progress.phase));
+                if is_new_stage {
+                    bar.set_style(style(reached.stage));
+                    bar.set_message(name(reached.stage));
                     bar.reset();
                 }
-                bar.set_length(progress.total);
-                bar.set_position(progress.done);
+                bar.set_length(reached.total);
+                bar.set_position(reached.done);
             }
             View::Percent { shown } => {
                 // The percentage of copying is the one that is shown, as programs expect it to
@@ -178,11 +213,12 @@ impl State {
                     clippy::cast_sign_loss,
                     reason = "0 to 100"
                 )]
-                let whole = percent(progress) as u64;
-                let is_shown = matches!(progress.phase, Phase::Copying | Phase::Comparing);
+                let whole = percent(reached) as u64;
+                let is_shown =
+                    matches!(reached.stage, Stage::Work(Phase::Copying | Phase::Comparing));
                 if is_shown && shown.is_none_or(|shown| shown < whole) {
                     *shown = Some(whole);
-                    let _ = crate::print::out(&format!("    ({:.2}/100%)\r", percent(progress)));
+                    let _ = crate::print::out(&format!("    ({:.2}/100%)\r", percent(reached)));
                 }
             }
             View::Json(to) => {
@@ -190,7 +226,7 @@ impl State {
                     return;
                 }
                 self.last = Some(now);
-                let line = json_line(progress, now - self.started);
+                let line = json_line(reached, now - self.started);
                 // Who asked for progress and went away does not end the run.
                 let _ = writeln!(to, "{line}").and_then(|()| to.flush());
             }
@@ -199,14 +235,14 @@ impl State {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a rate needs no 53 bits")]
-fn json_line(progress: Progress, elapsed: Duration) -> serde_json::Value {
-    let rate = progress.done as f64 / elapsed.as_secs_f64().max(0.001);
-    let left = progress.total.saturating_sub(progress.done) as f64;
+fn json_line(reached: Reached, elapsed: Duration) -> serde_json::Value {
+    let rate = reached.done as f64 / elapsed.as_secs_f64().max(0.001);
+    let left = reached.total.saturating_sub(reached.done) as f64;
     json!({
-        "phase": name(progress.phase),
-        "done": progress.done,
-        "total": progress.total,
-        "percent": (percent(progress) * 100.0).round() / 100.0,
+        "phase": name(reached.stage),
+        "done": reached.done,
+        "total": reached.total,
+        "percent": (percent(reached) * 100.0).round() / 100.0,
         "bytes-per-second": rate.round(),
         "eta-seconds": if rate > 0.0 { json!((left / rate).round()) } else { json!(null) },
     })

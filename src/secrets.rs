@@ -2,6 +2,7 @@
 //! unless a script written for `qemu-img` puts them there.
 
 use std::collections::HashMap;
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{IsTerminal, Read};
 use std::path::{Path, PathBuf};
@@ -128,7 +129,9 @@ impl Secret {
         }
         let decoded = base64::prelude::BASE64_STANDARD.decode(bytes.trim_ascii());
         let id = &self.id;
-        let decoded = decoded.map_err(|error| usage(format!("secret '{id}': {error}")))?;
+        // The decoder would tell what it met.
+        let decoded =
+            decoded.map_err(|_| usage(format!("the data of secret '{id}' is no base64")))?;
         Ok(Passphrase::new(decoded))
     }
 }
@@ -141,6 +144,39 @@ pub(crate) fn objects(objects: &[String]) -> Result<HashMap<String, Secret>, Fai
 
 fn usage(text: String) -> Failure {
     Failure::usage(format!("--object: {text}"))
+}
+
+/// The words of a command line without the secrets among them.
+pub(crate) fn left_out(words: &[OsString]) -> Vec<OsString> {
+    const OPTION: &[u8] = b"--object";
+    let mut is_object = false;
+    let mut left = Vec::new();
+    for word in words {
+        let bytes = word.as_encoded_bytes();
+        let value = bytes.strip_prefix(OPTION).and_then(|rest| rest.strip_prefix(b"="));
+        left.push(match value {
+            Some(value) => OsString::from(format!("--object={}", without_data(value))),
+            None if is_object => OsString::from(without_data(bytes)),
+            None => word.clone(),
+        });
+        is_object = bytes == OPTION;
+    }
+    left
+}
+
+/// What of an object is certainly no secret: what stands before anything that may be one.
+fn without_data(object: &[u8]) -> String {
+    let text = String::from_utf8_lossy(object);
+    let is_plain = |item: &&str| {
+        let key = item.split_once('=').map_or(*item, |(key, _)| key);
+        ["secret", "id", "file", "format"].contains(&key)
+    };
+    let plain: Vec<&str> = text.split(',').take_while(is_plain).collect();
+    let plain = plain.join(",");
+    match plain.len() == text.len() {
+        true => plain,
+        false => [plain.as_str(), "(left out)"].join(if plain.is_empty() { "" } else { "," }),
+    }
 }
 
 fn secret(object: &str) -> Result<Secret, Failure> {
@@ -157,11 +193,17 @@ fn secret(object: &str) -> Result<Secret, Failure> {
             ("file", _) => text = Some(Text::In(PathBuf::from(value))),
             ("format", "raw") => is_base64 = false,
             ("format", "base64") => is_base64 = true,
-            ("format", _) => return Err(usage(format!("the format '{value}' is not supported"))),
+            ("format", _) => return Err(usage("the format of a secret is raw or base64".into())),
             ("keyid" | "iv", _) => {
                 return Err(usage("encrypted secrets are not supported".into()));
             }
-            _ => return Err(usage(format!("a secret has no '{key}'"))),
+            // What it is called may be a part of the secret.
+            _ => {
+                return Err(usage(
+                    "a secret has id, data, file and format, and nothing else".into(),
+                )
+                .next("write a comma within the data twice"));
+            }
         }
     }
     match (id, text) {
@@ -193,6 +235,24 @@ mod tests {
         assert!(three.finish().is_ok());
         assert!(keys(0).take(1).is_none());
         assert!(keys(0).finish().is_ok());
+    }
+
+    #[test]
+    fn secrets_are_left_out_of_command_lines() {
+        for (words, expected) in [
+            ("info --object secret,id=s,data=xyz f", "info --object secret,id=s,(left out) f"),
+            ("info --object=secret,id=s,data=xyz f", "info --object=secret,id=s,(left out) f"),
+            ("--object secret,data=xyz,,id=z,id=s", "--object secret,(left out)"),
+            ("--object secret,id=s,file=a,format=raw", "--object secret,id=s,file=a,format=raw"),
+            ("--object xyz", "--object (left out)"),
+            ("--object secret,id=s,DATA=xyz", "--object secret,id=s,(left out)"),
+            ("--object --object secret,data=xyz", "--object (left out) secret,(left out)"),
+        ] {
+            let words: Vec<OsString> = words.split(' ').map(OsString::from).collect();
+            let left = left_out(&words);
+            let left: Vec<&str> = left.iter().map(|word| word.to_str().unwrap()).collect();
+            assert_eq!(left.join(" "), expected);
+        }
     }
 
     #[test]

@@ -13,22 +13,53 @@ pub(crate) struct Flags {
     pub(crate) stop: Arc<AtomicBool>,
     /// A line of progress was asked for.
     pub(crate) tell: Arc<AtomicBool>,
+    /// A signal that asks for the end ends the program at once: nobody looks at `stop`.
+    at_once: Arc<AtomicBool>,
     signal: Arc<AtomicUsize>,
 }
 
 static FLAGS: OnceLock<Flags> = OnceLock::new();
 
-/// Installs the handlers. Before, the signals end the program at once, which is right as long as
-/// it waits for a passphrase.
+/// Installs the handlers, for good. Before, the signals end the program at once, which is right as
+/// long as it waits for a passphrase.
 pub(crate) fn install() -> Result<&'static Flags, Failure> {
+    let flags = handlers()?;
+    flags.at_once.store(false, Ordering::SeqCst);
+    Ok(flags)
+}
+
+/// Installs the handlers for as long as the result is kept.
+pub(crate) fn install_for_now() -> Result<ForNow, Failure> {
+    let flags = handlers()?;
+    Ok(ForNow { flags, at_once: flags.at_once.swap(false, Ordering::SeqCst) })
+}
+
+/// Handlers that are there for a while.
+pub(crate) struct ForNow {
+    pub(crate) flags: &'static Flags,
+    at_once: bool,
+}
+
+impl Drop for ForNow {
+    fn drop(&mut self) {
+        self.flags.at_once.store(self.at_once, Ordering::SeqCst);
+    }
+}
+
+fn handlers() -> Result<&'static Flags, Failure> {
+    if let Some(flags) = FLAGS.get() {
+        return Ok(flags);
+    }
     let flags = FLAGS.get_or_init(|| Flags {
         stop: Arc::default(),
         tell: Arc::default(),
+        at_once: Arc::new(AtomicBool::new(true)),
         signal: Arc::default(),
     });
     let install = || {
         for signal in [SIGINT, SIGTERM, SIGHUP] {
             let number = usize::try_from(signal).unwrap_or_default();
+            signal_hook::flag::register_conditional_default(signal, Arc::clone(&flags.at_once))?;
             signal_hook::flag::register_usize(signal, Arc::clone(&flags.signal), number)?;
             signal_hook::flag::register(signal, Arc::clone(&flags.stop))?;
         }

@@ -134,6 +134,11 @@ impl Request {
         Ok(self)
     }
 
+    /// Whether the page cache of what is read is given back.
+    pub(crate) fn drops_cache(&self) -> bool {
+        self.options.drop_cache
+    }
+
     /// Opens the files that were named, and looks into none of them.
     pub(crate) fn open_named(&self) -> Result<Vec<OpenedFile>, Failure> {
         let named = std::iter::once(&self.path).chain(&self.options.data_file);

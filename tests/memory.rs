@@ -53,6 +53,8 @@ fn large_images_of_every_kind() {
         }
         within(&bench, LIMIT, &["info", "--deep", source]);
         within(&bench, LIMIT, &["compare", source, "new"]);
+        within(&bench, LIMIT, &["map", "--evidence", "log", source]);
+        std::fs::remove_file(bench.file("log")).expect("a log");
     }
 }
 

@@ -35,6 +35,11 @@ const RUNS: &[&str] = &[
     "convert --passphrase-file key -O raw secret.qcow new",
     "convert --data-file data.raw -O raw data.qcow2 new",
     "upgrade --dry-run plain.qcow",
+    "info --evidence log IMAGE",
+    "map --evidence log --data-file data.raw data.qcow2",
+    "compare --evidence log IMAGE IMAGE",
+    "convert --evidence log --passphrase-file key -T none secret.qcow new",
+    "convert --evidence log -O qcow2 -B base.raw -F raw IMAGE new",
 ];
 
 const IMAGES: &[&str] =
@@ -89,7 +94,7 @@ fn runs(bench: &Bench) -> Vec<Vec<String>> {
 
 /// Takes away what a run wrote.
 fn tidy(bench: &Bench) {
-    for name in ["new", "new.map", "trace"] {
+    for name in ["new", "new.map", "log", "trace"] {
         let _ = std::fs::remove_file(bench.file(name));
     }
 }

@@ -1,7 +1,7 @@
 //! The words of `convert`.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args as Group, ValueEnum};
 
@@ -85,6 +85,13 @@ pub(crate) struct ConvertArgs {
     pub(crate) keys: KeyArgs,
     #[command(flatten)]
     pub(crate) progress: ProgressArgs,
+}
+
+impl ConvertArgs {
+    /// The files that are made: the target and the map of what was lost.
+    pub(crate) fn makes(&self) -> Vec<&Path> {
+        self.files.last().map(Path::new).into_iter().chain(self.map.as_deref()).collect()
+    }
 }
 
 /// Who moves plain bytes.

@@ -4,10 +4,11 @@ use std::ffi::OsStr;
 
 use calve_convert::{CompareOptions, Comparison, Control};
 use calve_disk::Disk;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::args::{CompareArgs, Shape};
 use crate::command::convert::threads;
+use crate::evidence::Evidence;
 use crate::exit::{Code, Failure};
 use crate::progress::Reporter;
 use crate::secrets::Keys;
@@ -15,7 +16,7 @@ use crate::source::{self, Request};
 use crate::worker::{self, Plan, Stage};
 use crate::{print, progress, signals};
 
-pub(crate) fn run(args: &CompareArgs, program: &str) -> Result<Code, Failure> {
+pub(crate) fn run(args: &CompareArgs, program: &str, evidence: &Evidence) -> Result<Code, Failure> {
     let options = CompareOptions { strict: args.strict, threads: threads(None)? };
     progress::refuse_descriptor(&args.progress, &args.open.sandbox)?;
     let mut requests = [
@@ -32,7 +33,7 @@ pub(crate) fn run(args: &CompareArgs, program: &str) -> Result<Code, Failure> {
     let mut keys = keys(args, &mut requests).map_err(not_opened)?;
     let [first, second] = &mut requests;
     threshold.cross(&mut [first, second])?;
-    let [first, second] = open(&mut requests, &mut keys).map_err(not_opened)?;
+    let [first, second] = open(&mut requests, &mut keys, evidence).map_err(not_opened)?;
     if !args.progress.quiet {
         for (request, disk) in requests.iter().zip([&first, &second]) {
             source::announce(program, request, disk);
@@ -46,6 +47,7 @@ pub(crate) fn run(args: &CompareArgs, program: &str) -> Result<Code, Failure> {
     let done = calve_convert::compare(first, second, options, &control);
     reporter.finish(done.is_ok());
     let comparison = done?;
+    evidence.note("comparison", || comparison_json(comparison, sizes));
     print_result(args, comparison, sizes)?;
     Ok(if comparison == Comparison::Identical { Code::Done } else { Code::Failed })
 }
@@ -57,7 +59,7 @@ fn request(args: &CompareArgs, file: &OsStr, format: Option<&str>) -> Result<Req
 /// What keeps an image from being opened has a code of its own here.
 fn not_opened(failure: Failure) -> Failure {
     match failure.code {
-        Code::Usage => failure,
+        Code::Usage | Code::Signal(_) => failure,
         _ => failure.with_code(Code::NotOpened),
     }
 }
@@ -68,9 +70,14 @@ fn keys(args: &CompareArgs, requests: &mut [Request]) -> Result<Keys, Failure> {
     Keys::new(&args.keys)
 }
 
-fn open(requests: &mut [Request; 2], keys: &mut Keys) -> Result<[Disk; 2], Failure> {
+fn open(
+    requests: &mut [Request; 2],
+    keys: &mut Keys,
+    evidence: &Evidence,
+) -> Result<[Disk; 2], Failure> {
     let [first, second] = requests;
-    let disks = [first.open_with_keys(keys)?, second.open_with_keys(keys)?];
+    let mut open = |request| evidence.opening(request, |request| request.open_with_keys(keys));
+    let disks = [open(first)?, open(second)?];
     keys.finish()?;
     Ok(disks)
 }
@@ -80,36 +87,38 @@ fn print_result(
     comparison: Comparison,
     sizes: [u64; 2],
 ) -> Result<(), Failure> {
-    let sizes_differ = sizes[0] != sizes[1];
-    let (result, offset) = match comparison {
-        Comparison::Identical => ("identical", None),
-        Comparison::SizesDiffer => ("size-mismatch", None),
-        Comparison::BytesDiffer { at } => ("content-mismatch", Some(at.get())),
-        Comparison::AllocationDiffers { at } => ("status-mismatch", Some(at.get())),
-    };
     if args.output == Shape::Json {
-        return print::json(&json!({
-            "result": result,
-            "offset": offset,
-            "virtual-sizes": sizes,
-            "sizes-differ": sizes_differ,
-        }));
+        return print::json(&comparison_json(comparison, sizes));
     }
     if args.progress.quiet {
         return Ok(());
     }
-    let offset = offset.unwrap_or_default();
-    let warning = match sizes_differ && !args.strict {
+    let warning = match sizes[0] != sizes[1] && !args.strict {
         true => "Warning: Image size mismatch!\n",
         false => "",
     };
     let verdict = match comparison {
         Comparison::Identical => "Images are identical.".to_owned(),
         Comparison::SizesDiffer => "Strict mode: Image size mismatch!".to_owned(),
-        Comparison::BytesDiffer { .. } => format!("Content mismatch at offset {offset}!"),
-        Comparison::AllocationDiffers { .. } => {
-            format!("Strict mode: Offset {offset} block status mismatch!")
+        Comparison::BytesDiffer { at } => format!("Content mismatch at offset {}!", at.get()),
+        Comparison::AllocationDiffers { at } => {
+            format!("Strict mode: Offset {} block status mismatch!", at.get())
         }
     };
     print::out(&format!("{warning}{verdict}\n"))
+}
+
+fn comparison_json(comparison: Comparison, sizes: [u64; 2]) -> Value {
+    let (result, offset) = match comparison {
+        Comparison::Identical => ("identical", None),
+        Comparison::SizesDiffer => ("size-mismatch", None),
+        Comparison::BytesDiffer { at } => ("content-mismatch", Some(at.get())),
+        Comparison::AllocationDiffers { at } => ("status-mismatch", Some(at.get())),
+    };
+    json!({
+        "result": result,
+        "offset": offset,
+        "virtual-sizes": sizes,
+        "sizes-differ": sizes[0] != sizes[1],
+    })
 }

@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 
 use crate::args::{ConvertArgs, CopyHow, SalvageWith, Shape};
 use crate::command::target::{self, Backing, NewImage};
+use crate::evidence::Evidence;
 use crate::exit::{Code, Failure};
 use crate::progress::Reporter;
 use crate::secrets::Keys;
@@ -27,7 +28,7 @@ use crate::{print, signals, size};
 /// Threads beyond this bring nothing but memory.
 const MAX_THREADS: usize = 8;
 
-pub(crate) fn run(args: &ConvertArgs, program: &str) -> Result<Code, Failure> {
+pub(crate) fn run(args: &ConvertArgs, program: &str, evidence: &Evidence) -> Result<Code, Failure> {
     let format = target::format(&args.target_format)?;
     if let Some(printed) = target::help(format, &args.options) {
         return printed.map(|()| Code::Done);
@@ -55,7 +56,7 @@ pub(crate) fn run(args: &ConvertArgs, program: &str) -> Result<Code, Failure> {
     let mut keys = Keys::new(&args.keys)?;
     requests.iter_mut().try_for_each(Request::read_secrets)?;
     threshold.cross(&mut requests.iter_mut().collect::<Vec<_>>())?;
-    let sources = open(&mut requests, &mut keys)?;
+    let sources = open(&mut requests, &mut keys, evidence)?;
     if !args.progress.quiet {
         for (request, disk) in requests.iter().zip(&sources) {
             source::announce(program, request, disk);
@@ -65,9 +66,12 @@ pub(crate) fn run(args: &ConvertArgs, program: &str) -> Result<Code, Failure> {
         .iter()
         .any(|disk| disk.layers().iter().any(|layer| layer.image.facts().is_encrypted));
     let base = new.backing.as_ref().map(|backing| base(backing, target, &sources, args));
-    let options = options(args, &numbers, &new, base.transpose()?);
+    let base = base.transpose()?;
+    base.as_ref().map_or(Ok(()), |base| evidence.opened(&base.disk))?;
+    let options = options(args, &numbers, &new, base);
     let map = args.map.as_deref().map(|path| MapFile::create(path, args.force)).transpose()?;
-    let summary = convert(sources, target, &options, args)?;
+    let summary = convert(sources, target, &options, args, evidence)?;
+    evidence.note("target", || summary_json(&summary));
     if let Some(map) = map {
         map.write(&summary)?;
     }
@@ -101,9 +105,13 @@ fn requests(names: &[OsString], args: &ConvertArgs) -> Result<Vec<Request>, Fail
     names.iter().map(request).collect()
 }
 
-fn open(requests: &mut [Request], keys: &mut Keys) -> Result<Vec<Disk>, Failure> {
-    let disks = requests.iter_mut().map(|request| request.open_with_keys(keys));
-    let disks = disks.collect::<Result<_, _>>()?;
+fn open(
+    requests: &mut [Request],
+    keys: &mut Keys,
+    evidence: &Evidence,
+) -> Result<Vec<Disk>, Failure> {
+    let open = |request| evidence.opening(request, |request| request.open_with_keys(keys));
+    let disks = requests.iter_mut().map(open).collect::<Result<_, _>>()?;
     keys.finish()?;
     Ok(disks)
 }
@@ -221,14 +229,22 @@ fn convert(
     target: &Path,
     options: &Options,
     args: &ConvertArgs,
+    evidence: &Evidence,
 ) -> Result<Summary, Failure> {
     let flags = signals::install()?;
     let reporter = Reporter::new(&args.progress, flags)?;
     let progress = |progress| reporter.tell(progress);
     let control = Control { stop: &flags.stop, progress: &progress };
-    let done = calve_convert::convert(sources, target, options, &control);
+    let done = calve_convert::convert_unnamed(sources, target, options, &control);
     reporter.finish(done.is_ok());
-    done.map_err(|error| match error {
+    let told = |error| told(error, target, args);
+    let unnamed = done.map_err(told)?;
+    evidence.unchanged()?;
+    unnamed.take_name().map_err(told)
+}
+
+fn told(error: calve_convert::Error, target: &Path, args: &ConvertArgs) -> Failure {
+    match error {
         error @ calve_convert::Error::Target { .. } => {
             let is_there = target.symlink_metadata().is_ok() && !args.no_create && !args.force;
             let failure = Failure::from(error);
@@ -247,7 +263,7 @@ fn convert(
                 _ => failure,
             }
         }
-    })
+    }
 }
 
 /// The map of what was lost: made before anything else, so that a name that cannot be had is

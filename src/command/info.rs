@@ -12,12 +12,13 @@ use calve_upgrade::State;
 use serde_json::{Map, Value, json};
 
 use crate::args::{InfoArgs, Shape};
+use crate::evidence::Evidence;
 use crate::exit::{Code, Failure};
 use crate::print;
 use crate::source::{self, Request};
 use crate::worker::{self, Death, Plan};
 
-pub(crate) fn run(args: &InfoArgs, program: &str) -> Result<Code, Failure> {
+pub(crate) fn run(args: &InfoArgs, program: &str, evidence: &Evidence) -> Result<Code, Failure> {
     let mut request =
         Request::new(&args.file, args.format.as_deref(), args.backing_chain, &args.open)?;
     let died = |death: &Death| tell_death(args, death);
@@ -26,9 +27,10 @@ pub(crate) fn run(args: &InfoArgs, program: &str) -> Result<Code, Failure> {
     if let Some(code) = worker::enter(&plan, &mut request)? {
         return Ok(code);
     }
-    let disk = request.open()?;
+    let disk = evidence.opening(&mut request, |request| request.open())?;
     let reports = disk.layers().iter().map(|layer| Report::new(&request, layer, args.deep));
     let reports = reports.collect::<Result<Vec<_>, _>>()?;
+    evidence.note("findings", || json!(reports.iter().map(Report::count).sum::<u64>()));
     match args.output {
         Shape::Json => {
             let mut documents = reports.iter().map(Report::json);
@@ -92,6 +94,11 @@ impl<'a> Report<'a> {
         let name = Path::new(std::ffi::OsStr::from_bytes(&backing.name));
         let path = source::beside(&self.layer.path, name);
         escaped(path.as_os_str().as_encoded_bytes())
+    }
+
+    /// How often something is odd.
+    fn count(&self) -> u64 {
+        self.odd.values().map(|(count, _)| count).sum()
     }
 
     fn has(&self, weight: Weight) -> bool {

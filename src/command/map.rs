@@ -7,17 +7,18 @@ use calve_disk::units::{GuestOffset, GuestRange};
 use calve_disk::{Disk, Encoding, Extent, Payload, Rule};
 
 use crate::args::{MapArgs, MapShape};
+use crate::evidence::Evidence;
 use crate::exit::{Code, Failure};
 use crate::source::{self, Request};
 use crate::worker::{self, Plan};
 use crate::{print, size};
 
-pub(crate) fn run(args: &MapArgs, program: &str) -> Result<Code, Failure> {
+pub(crate) fn run(args: &MapArgs, program: &str, evidence: &Evidence) -> Result<Code, Failure> {
     let mut request = Request::new(&args.file, args.format.as_deref(), true, &args.open)?;
     if let Some(code) = worker::enter(&Plan::new(program, &args.open.sandbox), &mut request)? {
         return Ok(code);
     }
-    let disk = request.open()?;
+    let disk = evidence.opening(&mut request, |request| request.open())?;
     source::announce_upgrades(program, &request, &disk);
     let start = args.start_offset.as_deref().map(|text| size::parse("--start-offset", text));
     let length = args.max_length.as_deref().map(|text| size::parse("--max-length", text));

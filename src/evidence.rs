@@ -1,0 +1,202 @@
+//! `--evidence`: what a verb's sources were before and after, in a log of its own.
+
+use std::cell::RefCell;
+use std::ffi::OsString;
+
+use calve_disk::Disk;
+use calve_evidence::{Control, Error as EvidenceError, Failed, Log, Record, Run, Witness};
+use serde_json::{Map, Value};
+
+use crate::args::{ProgressArgs, Verb};
+use crate::exit::{Code, Failure};
+use crate::progress::Reporter;
+use crate::source::Request;
+use crate::{print, secrets, signals};
+
+/// What is taken down of the run of one verb: nothing, unless `--evidence` asks for it.
+pub(crate) struct Evidence<'a> {
+    asked: Option<Asked<'a>>,
+}
+
+struct Asked<'a> {
+    log: Log,
+    run: Run,
+    progress: Option<&'a ProgressArgs>,
+    witness: RefCell<Witness>,
+    result: RefCell<Map<String, Value>>,
+}
+
+impl<'a> Evidence<'a> {
+    /// What the words of the verb ask for. A log that cannot be had is found out now.
+    pub(crate) fn begin(verb: &'a Verb, words: &[OsString]) -> Result<Self, Failure> {
+        let Some(reading) = verb.reading() else { return Ok(Self { asked: None }) };
+        let Some(path) = &reading.open.evidence else { return Ok(Self { asked: None }) };
+        let log = Log::new(path).map_err(no_log)?;
+        reading.makes.iter().try_for_each(|made| log.refuse(made)).map_err(no_log)?;
+        let asked = Asked {
+            log,
+            run: Run::begin(
+                concat!("calve ", env!("CARGO_PKG_VERSION")),
+                reading.name,
+                &secrets::left_out(words),
+            ),
+            progress: reading.progress,
+            witness: RefCell::default(),
+            result: RefCell::default(),
+        };
+        Ok(Self { asked: Some(asked) })
+    }
+
+    /// Opens a source with `open`. Its file is looked at before, and what lies behind it as soon
+    /// as that is known.
+    pub(crate) fn opening(
+        &self,
+        request: &mut Request,
+        open: impl FnOnce(&mut Request) -> Result<Disk, Failure>,
+    ) -> Result<Disk, Failure> {
+        if let Some(asked) = &self.asked {
+            if request.drops_cache() {
+                asked.witness.borrow_mut().drop_cache();
+            }
+            asked.look(|witness, control| witness.see_named(&request.path, control))?;
+        }
+        let disk = open(request)?;
+        self.opened(&disk)?;
+        Ok(disk)
+    }
+
+    /// Looks at a disk that was opened by other means.
+    pub(crate) fn opened(&self, disk: &Disk) -> Result<(), Failure> {
+        let Some(asked) = &self.asked else { return Ok(()) };
+        asked.look(|witness, control| witness.see(disk, control))
+    }
+
+    /// Looks at all sources again, and fails where one has other bytes than before: for a verb
+    /// that can still take back what it made of them. For the others it is done at the end.
+    pub(crate) fn unchanged(&self) -> Result<(), Failure> {
+        let Some(asked) = &self.asked else { return Ok(()) };
+        asked.look(Witness::look_again)?;
+        asked.changed().map_or(Ok(()), Err)
+    }
+
+    /// Takes something down of what came of the run.
+    pub(crate) fn note(&self, key: &str, value: impl FnOnce() -> Value) {
+        if let Some(asked) = &self.asked {
+            asked.result.borrow_mut().insert(key.to_owned(), value());
+        }
+    }
+
+    /// Looks at all sources again, and writes the log. The result is the verb's own `outcome`,
+    /// unless a source has other bytes than before, or there is no log.
+    pub(crate) fn finish(
+        self,
+        program: &str,
+        outcome: Result<Code, Failure>,
+    ) -> Result<Code, Failure> {
+        let Some(asked) = self.asked else { return outcome };
+        if matches!(&outcome, Err(failure) if failure.code == Code::Usage) {
+            // Nothing was asked for that makes sense, so that nothing was done.
+            return outcome;
+        }
+        // Whoever interrupts what follows gets a log all the same, without what is missing.
+        let _handlers = signals::install_for_now()?;
+        let outcome = asked.judged(program, outcome);
+        match asked.write(&outcome) {
+            Ok(()) => outcome,
+            Err(failure) => Err(match outcome {
+                Ok(_) => failure.next("what was asked for is done; there is no log of it"),
+                Err(first) => {
+                    print::failure(program, &first);
+                    failure
+                }
+            }),
+        }
+    }
+}
+
+impl Asked<'_> {
+    /// Has the witness look at something, which takes time and can be stopped.
+    fn look(
+        &self,
+        look: impl FnOnce(&mut Witness, &Control) -> calve_evidence::Result<()>,
+    ) -> Result<(), Failure> {
+        let handlers = signals::install_for_now()?;
+        let reporter = self.progress.map(|args| Reporter::new(args, handlers.flags)).transpose()?;
+        let progress = |done, total| {
+            if let Some(reporter) = &reporter {
+                reporter.tell_digested(done, total);
+            }
+        };
+        let control = Control { stop: &handlers.flags.stop, progress: &progress };
+        let looked = look(&mut self.witness.borrow_mut(), &control);
+        if let Some(reporter) = &reporter {
+            reporter.pause();
+        }
+        looked.map_err(Failure::from)
+    }
+
+    /// The outcome, in the light of a second look at all sources.
+    fn judged(&self, program: &str, outcome: Result<Code, Failure>) -> Result<Code, Failure> {
+        let looked = self.look(Witness::look_again);
+        let judged = match (outcome, looked, self.changed()) {
+            (Err(first), _, _) if first.code == Code::Changed => Err(first),
+            (outcome, _, Some(changed)) => {
+                if let Err(first) = outcome {
+                    print::failure(program, &first);
+                }
+                Err(changed)
+            }
+            (Err(first), _, None) => Err(first),
+            (Ok(_), Err(failure), None) => Err(failure),
+            (Ok(code), Ok(()), None) => self.digested(program, code),
+        };
+        judged.map_err(|failure| match failure.code {
+            Code::Signal(_) => failure.next("nothing but the log was left behind"),
+            _ => failure,
+        })
+    }
+
+    fn changed(&self) -> Option<Failure> {
+        let witness = self.witness.borrow();
+        let path = witness.changed()?.display();
+        let text = format!("{path}: changed while it was read: its digests are not what they were");
+        Some(
+            Failure::new(Code::Changed, text)
+                .next("stop whatever writes to it, then run this again"),
+        )
+    }
+
+    /// Evidence that is missing is no success.
+    fn digested(&self, program: &str, code: Code) -> Result<Code, Failure> {
+        let witness = self.witness.borrow();
+        let Some(error) = witness.undigested() else { return Ok(code) };
+        let failure = Failure::new(Code::Failed, error)
+            .next("what was asked for is done; the log has no digests of that file");
+        if code == Code::Done {
+            return Err(failure);
+        }
+        print::failure(program, &failure);
+        Ok(code)
+    }
+
+    fn write(&self, outcome: &Result<Code, Failure>) -> Result<(), Failure> {
+        let (code, failed) = match outcome {
+            Ok(code) => (code, None),
+            Err(Failure { code, text, next, places }) => {
+                (code, Some(Failed::new(text, next.as_deref(), places)))
+            }
+        };
+        let (run, result) = (self.run.clone(), self.result.borrow().clone());
+        let record = Record::new(run, &self.witness.borrow(), code.number(), failed, result);
+        self.log.write(&record).map_err(no_log)
+    }
+}
+
+fn no_log(error: EvidenceError) -> Failure {
+    let failure = Failure::from(error);
+    let failure = Failure { text: format!("--evidence: {}", failure.text), ..failure };
+    match failure.code {
+        Code::Refused => failure.next("name another log: none is ever replaced"),
+        _ => failure,
+    }
+}
