@@ -72,7 +72,8 @@ impl<'a> Evidence<'a> {
     }
 
     /// Looks at all sources again, and fails where one has other bytes than before: for a verb
-    /// that can still take back what it made of them. For the others it is done at the end.
+    /// that has not yet said, or named, what it made of them. For the others it is done at the
+    /// end.
     pub(crate) fn unchanged(&self) -> Result<(), Failure> {
         let Some(asked) = &self.asked else { return Ok(()) };
         asked.look(Witness::look_again)?;

@@ -474,6 +474,23 @@ fn a_log_that_finds_no_room_is_said_to_be_missing() {
     assert_eq!(bench.names(), ["old.qcow"]);
 }
 
+#[test]
+fn progress_ends_when_the_sources_were_looked_at_again() {
+    let bench = Bench::new();
+    write_image(&bench);
+    for words in [&["convert", "old.qcow", "new"][..], &["compare", "old.qcow", "old.qcow"]] {
+        let words = [&[words[0], "--progress=json", "--evidence", "log"], &words[1..]].concat();
+        let said = bench.ok(&words);
+        let lines: Vec<Value> = said.err.lines().map(|line| line.parse().expect("JSON")).collect();
+        let phases: Vec<&str> = lines.iter().filter_map(|line| line["phase"].as_str()).collect();
+        assert_eq!((phases.first(), phases.last()), (Some(&"digesting"), Some(&"done")));
+        assert_eq!(phases[phases.len() - 2], "digesting", "{phases:?}");
+        std::fs::remove_file(bench.file("log")).expect("a log");
+    }
+    let shown = bench.ok(&["convert", "-p", "--evidence", "log", "old.qcow", "other"]);
+    assert!(shown.out.ends_with("(100.00/100%)\r\n"), "{}", shown.out);
+}
+
 /// Starts a verb that digests for long, and waits until it does.
 fn start_digesting(bench: &Bench) -> Child {
     let file = File::create(bench.file("long.raw")).expect("a file");

@@ -45,6 +45,9 @@ pub(crate) fn run(args: &CompareArgs, program: &str, evidence: &Evidence) -> Res
     let progress = |progress| reporter.tell(progress);
     let control = Control { stop: &flags.stop, progress: &progress };
     let done = calve_convert::compare(first, second, options, &control);
+    reporter.pause();
+    let done = done.map_err(Failure::from);
+    let done = done.and_then(|comparison| evidence.unchanged().map(|()| comparison));
     reporter.finish(done.is_ok());
     let comparison = done?;
     evidence.note("comparison", || comparison_json(comparison, sizes));

@@ -236,11 +236,14 @@ fn convert(
     let progress = |progress| reporter.tell(progress);
     let control = Control { stop: &flags.stop, progress: &progress };
     let done = calve_convert::convert_unnamed(sources, target, options, &control);
-    reporter.finish(done.is_ok());
+    reporter.pause();
     let told = |error| told(error, target, args);
-    let unnamed = done.map_err(told)?;
-    evidence.unchanged()?;
-    unnamed.take_name().map_err(told)
+    let done = done.map_err(told).and_then(|unnamed| {
+        evidence.unchanged()?;
+        unnamed.take_name().map_err(told)
+    });
+    reporter.finish(done.is_ok());
+    done
 }
 
 fn told(error: calve_convert::Error, target: &Path, args: &ConvertArgs) -> Failure {

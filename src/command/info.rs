@@ -31,6 +31,7 @@ pub(crate) fn run(args: &InfoArgs, program: &str, evidence: &Evidence) -> Result
     let reports = disk.layers().iter().map(|layer| Report::new(&request, layer, args.deep));
     let reports = reports.collect::<Result<Vec<_>, _>>()?;
     evidence.note("findings", || json!(reports.iter().map(Report::count).sum::<u64>()));
+    evidence.unchanged()?;
     match args.output {
         Shape::Json => {
             let mut documents = reports.iter().map(Report::json);
