@@ -68,3 +68,48 @@ impl Log {
         Error::Refused { path: self.path.clone(), why: why.to_owned() }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Run, Witness};
+
+    fn record() -> Record {
+        let run = Run::begin("calve", "info", &[]);
+        Record::new(run, &Witness::default(), 0, None, serde_json::Map::new())
+    }
+
+    #[test]
+    fn it_is_there_when_it_is_written_and_alone_in_its_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        let log = Log::new(&path).unwrap();
+        let names = || std::fs::read_dir(folder.path()).unwrap().count();
+        assert_eq!(names(), 0, "the look whether it can be had leaves nothing");
+        log.write(&record()).unwrap();
+        assert_eq!(names(), 1);
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.starts_with("{\n  \"schema\": 1,\n") && text.ends_with("}\n"), "{text}");
+    }
+
+    #[test]
+    fn nothing_is_replaced_whenever_it_came_to_be_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        let log = Log::new(&path).unwrap();
+        std::fs::write(&path, b"precious").unwrap();
+        assert!(matches!(log.write(&record()), Err(Error::Refused { .. })));
+        assert!(matches!(Log::new(&path), Err(Error::Refused { .. })));
+        assert_eq!(std::fs::read(&path).unwrap(), b"precious");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn it_is_known_by_any_spelling_of_its_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = Log::new(&folder.path().join("log")).unwrap();
+        assert!(log.refuse(&folder.path().join("./log")).is_err());
+        assert!(log.refuse(&folder.path().join("other")).is_ok());
+        assert!(log.refuse(Path::new("log")).is_ok());
+    }
+}

@@ -167,3 +167,76 @@ fn data_file(layer: &Layer) -> Option<&dyn Storage> {
 fn looked(path: &Path, error: io::Error) -> DiskError {
     DiskError::host("looking at the file", path, error)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+
+    use calve_disk::OpenOptions;
+    use calve_testkit::Builder;
+
+    use super::*;
+    use crate::Error;
+
+    fn control(stop: &AtomicBool) -> Control<'_> {
+        Control { stop, progress: &|_, _| {} }
+    }
+
+    /// A folder with an overlay and its base.
+    fn folder() -> (tempfile::TempDir, PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("base"), [1; 4096]).unwrap();
+        let path = folder.path().join("overlay");
+        std::fs::write(&path, Builder::new(9, 12, 4096).backing(b"base").build()).unwrap();
+        (folder, path)
+    }
+
+    fn open(path: &Path) -> Disk {
+        Disk::open(path, &OpenOptions { with_bases: true, ..OpenOptions::default() }).unwrap()
+    }
+
+    #[test]
+    fn each_file_is_looked_at_once_at_either_end() {
+        let ((_folder, path), stop) = (folder(), AtomicBool::new(false));
+        let looks = std::cell::Cell::new(0);
+        // A file of one portion tells of its progress once.
+        let progress = |_, _| looks.set(looks.get() + 1);
+        let control = Control { stop: &stop, progress: &progress };
+        let mut witness = Witness::default();
+        witness.see_named(&path, &control).unwrap();
+        let disk = open(&path);
+        witness.see(&disk, &control).unwrap();
+        witness.see(&disk, &control).unwrap();
+        assert_eq!((looks.get(), witness.files().len()), (2, 2));
+        witness.look_again(&control).unwrap();
+        witness.look_again(&control).unwrap();
+        assert_eq!((looks.get(), witness.changed()), (4, None));
+        assert_eq!(witness.undigested(), None);
+    }
+
+    #[test]
+    fn a_base_that_changes_or_becomes_shorter_is_named() {
+        for content in [&[2; 4096][..], &[1; 512], &[1; 8192]] {
+            let ((folder, path), stop) = (folder(), AtomicBool::new(false));
+            let mut witness = Witness::default();
+            witness.see(&open(&path), &control(&stop)).unwrap();
+            let base = folder.path().join("base");
+            std::fs::write(&base, content).unwrap();
+            witness.look_again(&control(&stop)).unwrap();
+            assert_eq!(witness.changed(), Some(&*base), "{} bytes", content.len());
+        }
+    }
+
+    #[test]
+    fn what_is_no_file_is_left_to_whoever_opens_it_and_a_stop_is_heeded() {
+        let ((folder, path), stop) = (folder(), AtomicBool::new(false));
+        let mut witness = Witness::default();
+        for path in [folder.path(), &folder.path().join("missing"), Path::new("/dev/zero")] {
+            witness.see_named(path, &control(&stop)).unwrap();
+        }
+        assert!(witness.files().is_empty());
+        let stopped = witness.see_named(&path, &control(&AtomicBool::new(true)));
+        assert!(matches!(stopped, Err(Error::Stopped)));
+        assert_eq!((witness.changed(), witness.undigested()), (None, None));
+    }
+}
