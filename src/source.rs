@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use calve_convert::Cache;
 use calve_disk::codec::aes::Passphrase;
-use calve_disk::open::{FormatOrigin, OpenedFile, escaped};
+use calve_disk::open::{FormatOrigin, OpenedFile, escaped, lock_for_reading};
 use calve_disk::{Disk, Error as DiskError, Format, Judgement, Layer, OpenOptions, Specific};
 use calve_upgrade::{FoundRecord, State};
 
@@ -143,6 +143,15 @@ impl Request {
     pub(crate) fn open_named(&self) -> Result<Vec<OpenedFile>, Failure> {
         let named = std::iter::once(&self.path).chain(&self.options.data_file);
         Ok(named.map(|path| OpenedFile::open(path)).collect::<Result<_, _>>()?)
+    }
+
+    /// Locks files that were opened as opening the disk will, where that can be had.
+    pub(crate) fn lock(&self, opened: &[OpenedFile]) {
+        if !self.options.force_share {
+            for file in opened {
+                let _ = lock_for_reading(file.file(), file.path());
+            }
+        }
     }
 
     /// Opens all that opening the disk will need, before this process is confined; the image

@@ -20,20 +20,25 @@ use calve_confine::{Confinement, Inherited, Limits};
 use calve_disk::open::OpenedFile;
 
 use crate::args::{SandboxArgs, SandboxMode};
+use crate::evidence::{self, Evidence};
 use crate::exit::{Code, Failure};
 use crate::source::Request;
 use crate::{print, signals};
 
 pub(crate) use death::{Death, told};
 
-/// Tells a process that it is a worker, and nothing else: that its standard input is the image.
+/// Tells a process that it is a worker, whose standard input is the image; and by [`TELLS`] that
+/// it has to tell what came of it.
 const MARK: &str = "CALVE_WORKER";
+const TELLS: &str = "tells";
 
 /// How a verb is run.
 pub(crate) struct Plan<'a> {
     /// What messages begin with.
     pub(crate) program: &'a str,
     pub(crate) sandbox: &'a SandboxArgs,
+    /// What is taken down of the run: before the worker is there, and when it is gone.
+    pub(crate) evidence: &'a Evidence<'a>,
     /// Whether the verb takes a worker without being asked to.
     pub(crate) is_usual: bool,
     /// Whether only errors are told.
@@ -60,10 +65,15 @@ pub(crate) enum Output {
 
 impl<'a> Plan<'a> {
     /// A verb that reads, and prints as it goes, where `--untrusted` was said.
-    pub(crate) fn new(program: &'a str, sandbox: &'a SandboxArgs) -> Self {
+    pub(crate) fn new(
+        program: &'a str,
+        sandbox: &'a SandboxArgs,
+        evidence: &'a Evidence<'a>,
+    ) -> Self {
         Self {
             program,
             sandbox,
+            evidence,
             is_usual: false,
             is_quiet: false,
             is_tidy: false,
@@ -79,10 +89,16 @@ impl<'a> Plan<'a> {
     pub(crate) fn usual(
         program: &'a str,
         sandbox: &'a SandboxArgs,
+        evidence: &'a Evidence<'a>,
         died: &'a dyn Fn(&Death) -> Result<Code, Failure>,
     ) -> Self {
-        Self { is_usual: true, output: Output::Held, died, ..Self::new(program, sandbox) }
+        Self { is_usual: true, output: Output::Held, died, ..Self::new(program, sandbox, evidence) }
     }
+}
+
+/// Whether this is a worker that has to tell what came of it.
+pub(crate) fn tells_what_came_of_it() -> bool {
+    std::env::var_os(MARK).is_some_and(|value| value == TELLS)
 }
 
 /// Where a verb goes on.
@@ -139,13 +155,16 @@ pub(crate) fn start<'a>(plan: &'a Plan, requests: &[&Request]) -> Result<Stage<'
 fn run(plan: &Plan, requests: &[&Request]) -> Result<Option<Code>, Failure> {
     let mut files = Vec::new();
     for request in requests {
-        files.extend(request.open_named().map_err(|failure| plan.unopened(failure))?);
+        let opened = request.open_named().map_err(|failure| plan.unopened(failure))?;
+        let looked = plan.evidence.before_worker(request, &opened);
+        looked.map_err(|failure| plan.unopened(failure))?;
+        files.extend(opened);
     }
     let Some(image) = files.first() else { return Ok(None) };
     let limits = Limits::for_reading(length(&files)?);
     // Before there is a worker that a signal could miss.
     let flags = if plan.is_tidy { Some(signals::install()?) } else { None };
-    let started = image.file().try_clone().and_then(|image| command(image).spawn());
+    let started = image.file().try_clone().and_then(|image| command(image, plan.evidence).spawn());
     let child = match started {
         Ok(child) => child,
         Err(error) if plan.sandbox.sandbox == SandboxMode::Require => {
@@ -161,9 +180,10 @@ fn run(plan: &Plan, requests: &[&Request]) -> Result<Option<Code>, Failure> {
     relay::run(plan, child, limits, &path, flags).map(Some)
 }
 
-/// This program once more, with the same words, the image as its standard input, and nothing else.
-fn command(image: File) -> Command {
-    let mut words = std::env::args_os();
+/// This program once more, with the same words but those about a log, the image as its standard
+/// input, and nothing else.
+fn command(image: File, evidence: &Evidence) -> Command {
+    let mut words = evidence::without_log(std::env::args_os()).into_iter();
     let mut command = Command::new("/proc/self/exe");
     if let Some(name) = words.next() {
         command.arg0(name);
@@ -171,7 +191,7 @@ fn command(image: File) -> Command {
     command
         .args(words)
         .env_clear()
-        .env(MARK, "1")
+        .env(MARK, if evidence.is_asked() { TELLS } else { "1" })
         .stdin(Stdio::from(image))
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
@@ -189,8 +209,8 @@ fn length(files: &[OpenedFile]) -> Result<u64, Failure> {
 impl Plan<'_> {
     fn unopened(&self, failure: Failure) -> Failure {
         match self.not_opened {
-            Some(code) => failure.with_code(code),
-            None => failure,
+            Some(code) if !matches!(failure.code, Code::Signal(_)) => failure.with_code(code),
+            _ => failure,
         }
     }
 

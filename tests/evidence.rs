@@ -380,6 +380,140 @@ fn losses_that_are_salvaged_are_logged() {
     assert!(log["result"]["target"]["lost-bytes"].as_u64() > Some(0), "{log}");
 }
 
+/// The words of runs with a worker, and what each takes down of its result.
+const WITH_A_WORKER: [(&[&str], &str); 4] = [
+    (&["info", "--deep", "old.qcow"], "/findings"),
+    (&["map", "--untrusted", "old.qcow"], ""),
+    (&["compare", "--untrusted", "old.qcow", "other.qcow"], "/comparison/result"),
+    (&["convert", "--untrusted", "--verify", "old.qcow", "new"], "/target/blake3"),
+];
+
+#[test]
+fn with_a_worker_the_log_is_the_same_and_nothing_of_it_is_printed() {
+    let bench = Bench::new();
+    write_image(&bench);
+    bench.write("other.qcow", &common::image().0);
+    for (words, key) in WITH_A_WORKER {
+        let here: Vec<&str> = words.iter().copied().filter(|word| *word != "--untrusted").collect();
+        let mut runs = [&words.to_vec(), &[&here[..], &["--sandbox=off"]].concat()].map(|words| {
+            let said = bench.run(&[&[words[0], "--evidence", "log"], &words[1..]].concat());
+            assert_eq!((said.code, said.err.as_str()), (Some(0), ""), "{words:?}");
+            let log = log(&bench);
+            std::fs::remove_file(bench.file("log")).expect("a log");
+            let _ = std::fs::remove_file(bench.file("new"));
+            (said.out, log)
+        });
+        let [(out, log), (expected_out, expected)] = &mut runs;
+        assert_eq!(out, expected_out, "{words:?}");
+        assert!(log.pointer("/result").and_then(|it| it.pointer(key)).is_some(), "{words:?}");
+        assert!(log["files"][0]["before"]["sha256"].is_string(), "{words:?}");
+        assert_eq!(log["files"][0]["before"], log["files"][0]["after"], "{words:?}");
+        for key in ["started", "ended", "command-line"] {
+            (log[key], expected[key]) = (Value::Null, Value::Null);
+        }
+        assert_eq!(log, expected, "{words:?}");
+    }
+}
+
+#[test]
+fn a_worker_makes_no_digests_and_no_log() {
+    let bench = Bench::new();
+    write_image(&bench);
+    bench.write("other.qcow", &common::image().0);
+    if !common::may_trace() {
+        return;
+    }
+    for (words, _) in WITH_A_WORKER {
+        let output = Command::new("strace")
+            .current_dir(bench.path())
+            .args(["-f", "-qq", "-y", "-s", "0", "-o", "trace", env!("CARGO_BIN_EXE_calve")])
+            .args([&[words[0], "--evidence", "log"], &words[1..]].concat())
+            .output()
+            .expect("strace runs");
+        assert!(output.status.success(), "{words:?}");
+        let trace = String::from_utf8_lossy(&bench.read("trace")).into_owned();
+        let starts = trace.lines().find(|line| line.contains("execve(\"/proc/self/exe\""));
+        let starts = starts.unwrap_or_else(|| panic!("{words:?}: no worker"));
+        let worker = starts.split(' ').next().expect("a process");
+        let of_the_worker = |line: &&str| line.starts_with(worker) && line.contains("log");
+        assert_eq!(trace.lines().filter(of_the_worker).count(), 0, "{words:?}");
+        // All that the digests read, at either end, is read before it starts or after it ended.
+        let digested = |line: &str| line.contains("/old.qcow>") && !line.starts_with(worker);
+        let lines: Vec<&str> = trace.lines().collect();
+        let at = |wanted: &str| lines.iter().position(|line| line.contains(wanted));
+        let started = at("execve(\"/proc/self/exe\"").expect("a worker");
+        let is_read = |line: &&str| digested(line) && line.contains(" pread64(");
+        assert!(lines[..started].iter().any(&is_read), "{words:?}: not before");
+        let ended = lines.iter().rposition(|line| line.starts_with(worker)).expect("its end");
+        assert!(lines[ended..].iter().any(is_read), "{words:?}: not afterwards");
+        for name in ["log", "new"] {
+            let _ = std::fs::remove_file(bench.file(name));
+        }
+    }
+}
+
+#[test]
+fn a_worker_that_fails_or_dies_leaves_a_log_that_says_so() {
+    let bench = Bench::new();
+    bench.write("cut.qcow", &common::image().0[..40]);
+    let failed = logged(&bench, 10, &["map", "--untrusted", "cut.qcow"]);
+    let here = logged(&bench, 10, &["map", "cut.qcow"]);
+    assert!(failed["error"]["text"].is_string(), "{failed}");
+    assert_eq!((&failed["error"], &failed["files"]), (&here["error"], &here["files"]));
+    if !common::may_trace() {
+        return;
+    }
+    write_image(&bench);
+    for words in [
+        &["info", "--evidence", "log", "--deep", "old.qcow"][..],
+        &["convert", "--untrusted", "--evidence", "log", "old.qcow", "new"],
+    ] {
+        let _ = std::fs::remove_file(bench.file("log"));
+        // Only a worker gives up its calls.
+        let output = Command::new("strace")
+            .current_dir(bench.path())
+            .args(["-f", "-qq", "-o", "trace", "-e", "trace=seccomp"])
+            .args(["-e", "inject=seccomp:signal=SEGV"])
+            .arg(env!("CARGO_BIN_EXE_calve"))
+            .args(words)
+            .output()
+            .expect("strace runs");
+        let said = Said::of(&output);
+        assert_eq!(said.code, Some(10), "{words:?}: {}", said.err);
+        let log = log(&bench);
+        assert_eq!((&log["exit-code"], &log["unchanged"]), (&10.into(), &true.into()), "{words:?}");
+        let text = log["error"]["text"].as_str().expect("a text");
+        assert!(text.contains("[H2]") && text.contains("SIGSEGV"), "{text}");
+        assert!(log["files"][0]["after"]["sha256"].is_string());
+    }
+    assert_eq!(bench.names(), ["cut.qcow", "log", "old.qcow", "trace"]);
+}
+
+#[test]
+fn a_change_behind_the_back_of_a_worker_is_noticed() {
+    let bench = Bench::new();
+    let child = start_conversion(&bench, &["--untrusted"]);
+    change_quietly(&bench, "large.qcow", 100_000);
+    let said = Said::of(&child.wait_with_output().expect("it ends"));
+    assert_eq!(said.code, Some(14), "{}", said.err);
+    // The worker named the target itself.
+    assert_eq!(bench.names(), ["large.qcow", "log", "new"]);
+    assert_eq!(log(&bench)["unchanged"], false);
+}
+
+#[test]
+fn a_worker_that_is_stopped_says_so_once_and_there_is_a_log() {
+    let bench = Bench::new();
+    let child = start_conversion(&bench, &["--untrusted"]);
+    signal(&child, Signal::SIGTERM);
+    let said = Said::of(&child.wait_with_output().expect("it ends"));
+    assert_eq!(said.code, Some(143), "{}", said.err);
+    assert_eq!(said.err.matches("stopped by signal").count(), 1, "{}", said.err);
+    assert_eq!(bench.names(), ["large.qcow", "log"]);
+    let log = log(&bench);
+    assert_eq!((&log["exit-code"], &log["unchanged"]), (&143.into(), &Value::Null));
+}
+
 #[test]
 fn words_that_make_no_sense_leave_no_log() {
     let bench = Bench::new();

@@ -40,6 +40,10 @@ const RUNS: &[&str] = &[
     "compare --evidence log IMAGE IMAGE",
     "convert --evidence log --passphrase-file key -T none secret.qcow new",
     "convert --evidence log -O qcow2 -B base.raw -F raw IMAGE new",
+    "map --untrusted IMAGE",
+    "compare --untrusted --evidence log plain.qcow plain.qcow",
+    "convert --untrusted --evidence log -O qcow2 plain.qcow new",
+    "info --sandbox=off IMAGE",
 ];
 
 const IMAGES: &[&str] =
@@ -140,7 +144,7 @@ fn only_reads(line: &str, name: &str) -> bool {
     let first = arguments.split(',').next().unwrap_or_default();
     match call {
         "read" | "pread64" | "readv" | "preadv" | "preadv2" | "lseek" | "readahead"
-        | "fadvise64" | "close" => true,
+        | "fadvise64" | "close" | "dup" | "dup2" | "dup3" => true,
         "stat" | "lstat" | "fstat" | "newfstatat" | "statx" | "statfs" | "fstatfs" | "access"
         | "faccessat" | "faccessat2" | "readlink" | "readlinkat" => true,
         // The words of the command line.

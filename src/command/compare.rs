@@ -13,7 +13,7 @@ use crate::exit::{Code, Failure};
 use crate::progress::Reporter;
 use crate::secrets::Keys;
 use crate::source::{self, Request};
-use crate::worker::{self, Plan, Stage};
+use crate::worker::{self, Output, Plan, Stage};
 use crate::{print, progress, signals};
 
 pub(crate) fn run(args: &CompareArgs, program: &str, evidence: &Evidence) -> Result<Code, Failure> {
@@ -23,8 +23,12 @@ pub(crate) fn run(args: &CompareArgs, program: &str, evidence: &Evidence) -> Res
         request(args, &args.first, args.first_format.as_deref())?,
         request(args, &args.second, args.second_format.as_deref())?,
     ];
-    let mut plan = Plan::new(program, &args.open.sandbox);
+    let mut plan = Plan::new(program, &args.open.sandbox, evidence);
     (plan.is_quiet, plan.is_tidy) = (args.progress.quiet, true);
+    if evidence.is_asked() && !args.progress.show && args.progress.progress.is_none() {
+        // Nothing is said before the sources were looked at again.
+        plan.output = Output::Held;
+    }
     plan.not_opened = Some(Code::NotOpened);
     let threshold = match worker::start(&plan, &requests.each_ref())? {
         Stage::Over(code) => return Ok(code),

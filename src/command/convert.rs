@@ -48,7 +48,7 @@ pub(crate) fn run(args: &ConvertArgs, program: &str, evidence: &Evidence) -> Res
     let mut requests = requests(sources, args)?;
     let new_map = args.map.as_deref().filter(|map| map.symlink_metadata().is_err());
     let died = |death: &Death| untrusted::tell_death(target, new_map, death);
-    let plan = untrusted::plan(target, args, program, &died)?;
+    let plan = untrusted::plan(target, args, program, evidence, &died)?;
     let threshold = match worker::start(&plan, &requests.iter().collect::<Vec<_>>())? {
         Stage::Over(code) => return Ok(code),
         Stage::Here(threshold) => threshold,

@@ -22,7 +22,7 @@ pub(crate) fn run(args: &InfoArgs, program: &str, evidence: &Evidence) -> Result
     let mut request =
         Request::new(&args.file, args.format.as_deref(), args.backing_chain, &args.open)?;
     let died = |death: &Death| tell_death(args, death);
-    let mut plan = Plan::usual(program, &args.open.sandbox, &died);
+    let mut plan = Plan::usual(program, &args.open.sandbox, evidence, &died);
     plan.is_usual = !args.backing_chain;
     if let Some(code) = worker::enter(&plan, &mut request)? {
         return Ok(code);

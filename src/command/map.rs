@@ -15,7 +15,8 @@ use crate::{print, size};
 
 pub(crate) fn run(args: &MapArgs, program: &str, evidence: &Evidence) -> Result<Code, Failure> {
     let mut request = Request::new(&args.file, args.format.as_deref(), true, &args.open)?;
-    if let Some(code) = worker::enter(&Plan::new(program, &args.open.sandbox), &mut request)? {
+    let plan = Plan::new(program, &args.open.sandbox, evidence);
+    if let Some(code) = worker::enter(&plan, &mut request)? {
         return Ok(code);
     }
     let disk = evidence.opening(&mut request, |request| request.open())?;

@@ -16,6 +16,7 @@ use nix::unistd::Pid;
 use super::death::{Death, told};
 use super::harmless::Harmless;
 use super::{Output, Plan};
+use crate::evidence::last_word;
 use crate::exit::{Code, Failure};
 use crate::print;
 use crate::signals::{self, Flags};
@@ -39,13 +40,26 @@ pub(super) fn run(
     flags: Option<&'static Flags>,
 ) -> Result<Code, Failure> {
     let mut relay = Relay::new(child, plan.output, limits.wait, flags);
+    relay.last_word = plan.evidence.is_asked().then(Vec::new);
     let ended = relay.run();
     let is_whole = relay.is_held();
     match relay.code(ended, path, limits) {
-        Ok(code) => relay.finish().map(|()| code),
-        // What it said is not believed, where that is not too late.
-        Err(death) if is_whole || plan.output == Output::Streamed => (plan.died)(&death),
-        Err(death) => told(&death),
+        Ok(code) => {
+            plan.evidence.hear(&relay.last_word.take().unwrap_or_default());
+            if is_whole {
+                plan.evidence.unchanged()?;
+            }
+            relay.finish().map(|()| code)
+        }
+        Err(death) => {
+            plan.evidence.died(&death);
+            // What it said is not believed, where that is not too late.
+            if is_whole || plan.output == Output::Streamed {
+                (plan.died)(&death)
+            } else {
+                told(&death)
+            }
+        }
     }
 }
 
@@ -64,6 +78,8 @@ struct Relay {
     err_text: Harmless,
     /// What is held back; `None` where it is printed as it comes.
     held: Option<String>,
+    /// What it says last, for a log; `None` where nobody listens.
+    last_word: Option<Vec<u8>>,
     /// Why the output could not be printed.
     failure: Option<Failure>,
     /// How much longer the worker is waited for. The time in which others are waited for, such as
@@ -88,6 +104,7 @@ impl Relay {
             out_text: Harmless::default(),
             err_text: Harmless::default(),
             held: (output == Output::Held).then(String::new),
+            last_word: None,
             failure: None,
             left: wait,
             flags,
@@ -113,7 +130,8 @@ impl Relay {
             };
             if out {
                 let count = read(&mut self.out, &mut portion);
-                let text = self.out_text.text(&portion[..count]);
+                let words = self.up_to_the_last(&portion[..count]);
+                let text = self.out_text.text(words);
                 self.print(&text);
             }
             if err {
@@ -122,6 +140,20 @@ impl Relay {
             }
         }
         self.wait_for_the_end()
+    }
+
+    /// What of it comes before the worker's last word; that is kept apart.
+    fn up_to_the_last<'b>(&mut self, bytes: &'b [u8]) -> &'b [u8] {
+        let Some(last) = &mut self.last_word else { return bytes };
+        let begins = match last.is_empty() {
+            true => bytes.iter().position(|byte| *byte == last_word::MARK),
+            false => Some(0),
+        };
+        let (words, rest) = bytes.split_at(begins.unwrap_or(bytes.len()));
+        // One that is too long is seen to be that.
+        let room = (last_word::LONGEST + 1).saturating_sub(last.len());
+        last.extend_from_slice(&rest[..rest.len().min(room)]);
+        words
     }
 
     /// Waits until the worker has said something, or a moment has gone by: which of its two

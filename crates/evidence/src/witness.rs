@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use calve_disk::open::{FileIdentity, open_for_reading};
+use calve_disk::open::{FileIdentity, OpenedFile, open_for_reading};
 use calve_disk::{Disk, Error as DiskError, HostFile, Layer, Storage};
 use serde::Serialize;
 
@@ -75,6 +75,17 @@ impl Witness {
             Ok(file) => self.see_file(Role::Image, path, file, control),
             Err(_) => Ok(()),
         }
+    }
+
+    /// Looks at a file that is open already. It stays open as long as the witness is there, and so
+    /// do locks on it, whoever has a copy of the descriptor.
+    ///
+    /// # Errors
+    /// As [`Witness::see_named`].
+    pub fn see_opened(&mut self, role: Role, file: &OpenedFile, control: &Control) -> Result<()> {
+        let path = file.path();
+        let file = file.file().try_clone().map_err(|error| looked(path, error))?;
+        self.see_file(role, path, file, control)
     }
 
     /// Looks at those files of an open disk that were not seen yet. All stay open as long as the

@@ -5,6 +5,7 @@ use std::path::Path;
 use calve_disk::{PendingFile, folder_of};
 
 use crate::args::ConvertArgs;
+use crate::evidence::Evidence;
 use crate::exit::{Code, Failure};
 use crate::progress;
 use crate::worker::{self, Death, Plan};
@@ -14,10 +15,11 @@ pub(super) fn plan<'a>(
     target: &Path,
     args: &'a ConvertArgs,
     program: &'a str,
+    evidence: &'a Evidence<'a>,
     died: &'a dyn Fn(&Death) -> Result<Code, Failure>,
 ) -> Result<Plan<'a>, Failure> {
     progress::refuse_descriptor(&args.progress, &args.open.sandbox)?;
-    let mut plan = Plan::new(program, &args.open.sandbox);
+    let mut plan = Plan::new(program, &args.open.sandbox, evidence);
     let folders = std::iter::once(target).chain(args.map.as_deref()).map(folder_of);
     plan.folders = folders.map(Path::to_owned).collect();
     (plan.is_quiet, plan.is_tidy, plan.died) = (args.progress.quiet, true, died);

@@ -30,6 +30,11 @@ impl OpenedFile {
         Self { path, file: Arc::new(file) }
     }
 
+    /// What callers name it.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// The file itself.
     pub fn file(&self) -> &File {
         &self.file
