@@ -138,11 +138,9 @@ impl<'a> Walk<'a> {
         let from = at + (self.guest() - cluster_start);
         let is_encrypted = self.image.header.is_encrypted;
         let encoding = if is_encrypted { Encoding::Encrypted } else { Encoding::Plain };
-        let mut present = self.image.data_size.saturating_sub(from);
-        if is_encrypted && present < end - self.guest() {
-            // Encrypted sectors are worth something only whole.
-            present = (self.image.data_size / SECTOR * SECTOR).saturating_sub(from);
-        }
+        // Encrypted sectors are worth something only whole.
+        let unit = if is_encrypted { SECTOR } else { 1 };
+        let present = (self.image.data_size / unit * unit).saturating_sub(from);
         let length = present.min(end - self.guest());
         if length > 0 {
             let at = HostOffset::new(from);
