@@ -5,9 +5,40 @@ mod common;
 use calve_disk::codec::aes::Passphrase;
 use calve_disk::formats::qcow2::Qcow2Image;
 use calve_disk::units::{ClusterSize, GuestRange};
-use calve_disk::{Disk, Layer};
-use calve_testkit::Memory;
+use calve_disk::{Disk, Finding, Layer, Rule};
+use calve_testkit::{Builder, Memory};
 use common::Fate;
+
+fn surveyed(builder: Builder) -> (Vec<Finding>, u64) {
+    let disk = common::disk(builder.build(), None, None).expect("opens");
+    let mut findings = Vec::new();
+    let survey = disk.top().survey(&mut |finding| findings.push(finding)).expect("memory");
+    (findings, survey.leaked_bytes)
+}
+
+#[test]
+fn a_finding_names_no_guest_bytes_behind_the_end_of_the_disk() {
+    let mut builder = Builder::new(12, 9, 4096 + 100);
+    let at = builder.plain(0, &[1; 4096]);
+    builder.entry(1, at);
+    let (findings, _) = surveyed(builder);
+    let shared = findings.iter().find(|finding| finding.rule == Rule::ClusterShared);
+    assert_eq!(shared.and_then(|finding| finding.guest), Some(GuestRange::at(4096, 100)));
+}
+
+#[test]
+fn a_table_at_the_end_of_all_numbers_leaks_nothing_twice() {
+    for at in [u64::MAX, u64::MAX - 100, 1 << 63] {
+        let mut builder = Builder::new(10, 7, 4096);
+        builder.plain(0, &[1; 1024]);
+        builder.cut(8192);
+        builder.patch(40, &at.to_be_bytes());
+        let (findings, leaked) = surveyed(builder);
+        assert_eq!(leaked, 8192 - 1024, "{at:#x}");
+        let rules: Vec<Rule> = findings.iter().map(|finding| finding.rule).collect();
+        assert_eq!(rules, [Rule::L1Cut, Rule::Leak], "{at:#x}");
+    }
+}
 
 /// A qcow2 image of one encrypted cluster, of which the file has 700 bytes.
 fn cut_qcow2() -> Disk {

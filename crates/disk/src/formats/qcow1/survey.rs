@@ -219,6 +219,10 @@ impl Walk<'_> {
 
     /// Padding up to the next cluster or sector is how writers align; only more is a leak.
     fn leak(&mut self, start: u64, end: u64) {
+        // What was referred to may reach behind everything.
+        if start >= end {
+            return;
+        }
         let aligned = self.image.header.cluster_size.ceil(start);
         if aligned < end {
             self.counts.leaked_bytes += end - aligned;
@@ -232,6 +236,7 @@ impl Walk<'_> {
     }
 
     fn find(&mut self, rule: Rule, at: HostOffset, guest: GuestRange) {
+        let guest = guest.clipped(GuestRange::at(0, self.image.header.size));
         (self.report)(Finding::new(rule).at(at).guest(guest));
     }
 }
