@@ -39,7 +39,7 @@ pub(crate) fn run(storage: &Arc<dyn StorageMut>, old: &Old<'_>, stop: &AtomicBoo
     check_counts(storage, &is, old)?;
     let was = Disk::of_layers(vec![Layer::detached(Box::new(was))]);
     let is = Disk::of_layers(vec![Layer::detached(Box::new(is))]);
-    if let Some(at) = first_difference(&was, &is, &**storage)? {
+    if let Some(at) = first_difference(&was, &is)? {
         return Err(mismatch(format!("differs from what it was at guest byte {at}")));
     }
     if let Some(before) = old.contents
@@ -77,18 +77,20 @@ impl<'a> Pieces<'a> {
     }
 }
 
-/// The first guest byte that is not to be had from where it was, nor from a copy of it.
-fn first_difference(was: &Disk, is: &Disk, storage: &dyn Storage) -> Result<Option<GuestOffset>> {
+/// The first guest byte that is not to be had from where it was, nor from a copy of it. A payload
+/// may have been in the first sector, which only the old disk still has.
+fn first_difference(was: &Disk, is: &Disk) -> Result<Option<GuestOffset>> {
     let range = was.range();
     if is.virtual_size() < was.virtual_size() {
         return Ok(Some(is.range().end()));
     }
     let (mut mine, mut its) = (Pieces::of(was, range), Pieces::of(is, range));
+    let files = [was, is].map(|disk| disk.top().storage());
     while let Some(old) = mine.peek()? {
         let Some(new) = its.peek()? else { return Ok(Some(old.range.start)) };
         let end = old.range.end().min(new.range.end());
         let piece = GuestRange::between(old.range.start, end);
-        if !is_same(&old.clipped(piece), &new.clipped(piece), storage)? {
+        if !is_same(&old.clipped(piece), &new.clipped(piece), files)? {
             return Ok(Some(piece.start));
         }
         mine.advance(end);
@@ -97,7 +99,7 @@ fn first_difference(was: &Disk, is: &Disk, storage: &dyn Storage) -> Result<Opti
     Ok(None)
 }
 
-fn is_same(old: &Extent, new: &Extent, storage: &dyn Storage) -> Result<bool> {
+fn is_same(old: &Extent, new: &Extent, files: [&dyn Storage; 2]) -> Result<bool> {
     match (old.payload, new.payload) {
         (Payload::Stored(old), Payload::Stored(new)) => match (old.encoding, new.encoding) {
             (
@@ -106,12 +108,12 @@ fn is_same(old: &Extent, new: &Extent, storage: &dyn Storage) -> Result<bool> {
             ) => {
                 // The new entry counts whole sectors.
                 let is_enough = new.length >= old.length;
-                let same_place = old.at == new.at || is_copy(&old, &new, storage)?;
+                let same_place = old.at == new.at || is_copy(&old, &new, files)?;
                 Ok((codec, cluster, skip) == (its_codec, its_cluster, its_skip)
                     && is_enough
                     && same_place)
             }
-            (mine, its) => Ok(mine == its && (old.at == new.at || is_copy(&old, &new, storage)?)),
+            (mine, its) => Ok(mine == its && (old.at == new.at || is_copy(&old, &new, files)?)),
         },
         (Payload::Hole { .. }, Payload::Hole { .. }) | (Payload::Backing, Payload::Backing) => {
             Ok(true)
@@ -121,8 +123,8 @@ fn is_same(old: &Extent, new: &Extent, storage: &dyn Storage) -> Result<bool> {
 }
 
 /// Whether the bytes in the new place are those in the old one.
-fn is_copy(old: &Stored, new: &Stored, storage: &dyn Storage) -> Result<bool> {
-    let read = |at: HostOffset, length: u64| {
+fn is_copy(old: &Stored, new: &Stored, [was, is]: [&dyn Storage; 2]) -> Result<bool> {
+    let read = |storage: &dyn Storage, at: HostOffset, length: u64| {
         let mut bytes = vec![0; in_memory(length)];
         storage
             .read_at(&mut bytes, at)
@@ -133,7 +135,7 @@ fn is_copy(old: &Stored, new: &Stored, storage: &dyn Storage) -> Result<bool> {
     let mut done = 0;
     while done < old.length {
         let length = PORTION.min(old.length - done);
-        if read(old.at + done, length)? != read(new.at + done, length)? {
+        if read(was, old.at + done, length)? != read(is, new.at + done, length)? {
             return Ok(false);
         }
         done += length;
