@@ -16,5 +16,5 @@ pub use builder::{Builder, XenOrder};
 pub use mounted::Mounted;
 pub use pack::{Encryption, deflated};
 pub use random::{Random, Sketch, seeds};
-pub use reference::{Reference, read};
+pub use reference::{Reference, inflated, read};
 pub use storage::{Access, Faulty, Memory, Recorder, Recording};

@@ -163,7 +163,7 @@ fn number(image: &[u8], at: u64) -> Option<u64> {
 
 /// What a raw deflate stream fills a cluster with, if it fills it: the decoder's last word does
 /// not matter, nor what is left over.
-fn inflated(stream: &[u8], length: usize) -> Option<Vec<u8>> {
+pub fn inflated(stream: &[u8], length: usize) -> Option<Vec<u8>> {
     use miniz_oxide::inflate::core::inflate_flags::TINFL_FLAG_USING_NON_WRAPPING_OUTPUT_BUF;
     use miniz_oxide::inflate::core::{DecompressorOxide, decompress};
     let mut out = vec![0; length];
