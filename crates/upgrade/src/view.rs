@@ -41,6 +41,10 @@ impl Storage for View {
     }
 
     fn read_at(&self, out: &mut [u8], at: HostOffset) -> io::Result<()> {
+        // As a file has it: nothing can be read anywhere.
+        if out.is_empty() {
+            return Ok(());
+        }
         let end = at.checked_add(out.len() as u64);
         if end.is_none_or(|end| end.get() > self.size) {
             return Err(io::ErrorKind::UnexpectedEof.into());
