@@ -4,23 +4,14 @@
 
 mod common;
 
-use std::process::Command;
-
 use calve_testkit::corpus::{self, Kind};
 use calve_testkit::{Builder, Random, qemu};
 use common::Bench;
 
-/// Runs calve with so many KiB of address space. It ends with an abort where that is too little.
+/// What has to succeed in so many KiB of address space.
 fn within(bench: &Bench, kibibytes: u64, arguments: &[&str]) {
-    let output = Command::new("sh")
-        .current_dir(bench.path())
-        .args(["-c", &format!("ulimit -v {kibibytes} && exec \"$0\" \"$@\"")])
-        .arg(env!("CARGO_BIN_EXE_calve"))
-        .args(arguments)
-        .output()
-        .expect("a shell");
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{arguments:?}: {said}");
+    let said = bench.run_within(kibibytes, arguments);
+    assert_eq!(said.code, Some(0), "{arguments:?}: {}", said.err);
 }
 
 const LIMIT: u64 = 64 << 10;

@@ -76,6 +76,17 @@ impl Bench {
         Said::of(&output.expect("strace runs"))
     }
 
+    /// Runs in so many KiB of address space. It ends with an abort where that is too little.
+    pub(crate) fn run_within(&self, kibibytes: u64, arguments: &[&str]) -> Said {
+        let output = Command::new("sh")
+            .current_dir(self.path())
+            .args(["-c", &format!("ulimit -v {kibibytes} && exec \"$0\" \"$@\"")])
+            .arg(env!("CARGO_BIN_EXE_calve"))
+            .args(arguments)
+            .output();
+        Said::of(&output.expect("a shell"))
+    }
+
     /// Runs what has to succeed.
     pub(crate) fn ok(&self, arguments: &[&str]) -> Said {
         let said = self.run(arguments);

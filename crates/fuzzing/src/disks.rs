@@ -1,10 +1,12 @@
 //! Disks of inputs, and what has to hold for every disk whatever its files say.
 
 use calve_disk::formats::qcow1::Qcow1Image;
+use calve_disk::formats::qcow2::Qcow2Image;
 use calve_disk::formats::raw::RawImage;
 use calve_disk::units::{ClusterSize, GuestRange};
 use calve_disk::{
-    Disk, Error, Extent, Finding, Found, HostErrors, Image, Layer, Payload, Result, Scratch, Weight,
+    Disk, Error, Extent, Finding, Found, HostErrors, Image, Layer, Payload, Result, Scratch,
+    Storage, Weight,
 };
 use calve_testkit::{Memory, Random};
 
@@ -24,6 +26,17 @@ pub(crate) fn version_1(input: &Input<'_>) -> Result<Disk> {
     let storage = Box::new(Memory::new(input.image.to_vec()));
     let image = Qcow1Image::open(storage, input.key().as_ref())?;
     Ok(over_base(Box::new(image), input.base()))
+}
+
+/// The disk that a qcow2 image makes, with an external data file if one is given.
+pub(crate) fn qcow2(input: &Input<'_>) -> Result<Disk> {
+    Ok(over_base(Box::new(qcow2_image(input)?), input.base()))
+}
+
+/// The qcow2 image alone.
+pub(crate) fn qcow2_image(input: &Input<'_>) -> Result<Qcow2Image> {
+    let data_file = input.data_file().map(|bytes| Box::new(Memory::new(bytes)) as Box<dyn Storage>);
+    Qcow2Image::open(Box::new(Memory::new(input.image.to_vec())), data_file, input.key().as_ref())
 }
 
 /// What the slow reader reads of the version 1 image with these facts.

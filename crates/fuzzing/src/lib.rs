@@ -5,6 +5,7 @@
 //! [`seed()`] and change them with [`mutate()`], which knows where headers and tables are.
 
 mod disks;
+mod hostile;
 mod input;
 mod mutate;
 mod seeds;
@@ -13,6 +14,7 @@ mod stock;
 
 pub mod targets;
 
+pub use hostile::look_at;
 pub use input::{Input, MAX_FILE, READ_UP_TO};
 pub use mutate::mutate;
 pub use seeds::{Kind, changing, hostile, seed};

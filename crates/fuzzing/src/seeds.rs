@@ -56,9 +56,12 @@ pub fn changing(kind: Kind, number: u64) -> impl Iterator<Item = Vec<u8>> {
 /// A malformed or hostile image for each number: three of four are version 1, and a quarter are
 /// as they were made, which special cases need.
 pub fn hostile(number: u64) -> (Kind, Vec<u8>) {
-    let kind = if number.is_multiple_of(4) { Kind::Qcow2 } else { Kind::Version1 };
+    let (kind, first) = match number % 4 {
+        0 => (Kind::Qcow2, number / 4),
+        rest => (Kind::Version1, number / 4 * 3 + rest),
+    };
     let changes = usize::try_from(number / 4 % 4).expect("below 4");
-    (kind, changing(kind, number).nth(changes).expect("there is always one more"))
+    (kind, changing(kind, first).nth(changes).expect("there is always one more"))
 }
 
 fn version_1(number: u64, random: &mut Random) -> Sketch {

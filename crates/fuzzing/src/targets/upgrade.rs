@@ -6,9 +6,9 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use calve_disk::Image;
 use calve_disk::formats::qcow1::Qcow1Image;
 use calve_disk::formats::qcow2::Qcow2Image;
+use calve_disk::{Error as DiskError, Image};
 use calve_testkit::Memory;
 use calve_upgrade::{Error, InPlace, Journal, Options, Plan, Verify};
 
@@ -33,8 +33,14 @@ pub(super) fn run(data: &[u8]) {
         }
         Err(error) => {
             disks::assert_one_line(&error.to_string());
-            let is_refusal = matches!(error, Error::Disk(_) | Error::Refused { .. });
-            assert!(is_refusal && planned.is_err(), "planned, and then {error}");
+            assert!(planned.is_err(), "planned, and then {error}");
+            let is_refusal = match &error {
+                Error::Disk(error) => {
+                    matches!(error, DiskError::Broken { .. } | DiskError::Unsupported { .. })
+                }
+                error => matches!(error, Error::Refused { .. }),
+            };
+            assert!(is_refusal, "a file is no reason for {error}");
         }
     }
     assert!(storage.content() == input.image, "not what it was");
