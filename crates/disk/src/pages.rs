@@ -46,8 +46,8 @@ impl Pages {
     /// `count` words from host offset `at`, as far as the file has them. `doing` says what they
     /// are, `decode` makes a number of eight bytes.
     ///
-    /// A page is kept by its place alone: whoever asks for one place twice asks for as many words
-    /// both times.
+    /// A page is kept by its place, and read anew where another length is asked for: tables that
+    /// are damaged may be in one place.
     pub(crate) fn get(
         &self,
         at: u64,
@@ -55,10 +55,10 @@ impl Pages {
         doing: &'static str,
         decode: impl Fn([u8; 8]) -> u64,
     ) -> Result<Arc<[u64]>> {
-        if let Some(page) = self.lock().get(at) {
+        let present = count.min(self.file_size.saturating_sub(at) / WORD);
+        if let Some(page) = self.lock().get(at).filter(|page| page.len() as u64 == present) {
             return Ok(page);
         }
-        let present = count.min(self.file_size.saturating_sub(at) / WORD);
         let mut bytes = vec![0; in_memory(present * WORD)];
         let place = HostOffset::new(at);
         self.storage

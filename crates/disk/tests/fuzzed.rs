@@ -1,4 +1,4 @@
-//! What fuzzing found in this crate: one test for each, with a file of the builder's.
+//! What fuzzing found in this crate, or writing it: one test for each.
 
 mod common;
 
@@ -40,16 +40,24 @@ fn a_table_at_the_end_of_all_numbers_leaks_nothing_twice() {
     }
 }
 
+/// A qcow2 image of so many clusters of 4 KiB, of which the first is stored.
+fn qcow2(clusters: usize) -> Vec<u8> {
+    let (memory, size) = (Memory::new(Vec::new()), ClusterSize::from_bits(12).expect("in range"));
+    let content = vec![1; clusters << 12];
+    common::write_qcow2(&memory, &content, size, &[Fate::Plain]).expect("memory");
+    memory.content()
+}
+
+/// The place that a word of the file names.
+fn place(image: &[u8], at: usize) -> usize {
+    let word = image[at..].first_chunk().map(|bytes| u64::from_be_bytes(*bytes));
+    usize::try_from(word.expect("a word") << 1 >> 1).expect("a small file")
+}
+
 /// A qcow2 image of one encrypted cluster, of which the file has 700 bytes.
 fn cut_qcow2() -> Disk {
-    let (memory, size) = (Memory::new(Vec::new()), ClusterSize::from_bits(12).expect("in range"));
-    common::write_qcow2(&memory, &[1; 4096], size, &[Fate::Plain]).expect("memory");
-    let mut image = memory.content();
+    let mut image = qcow2(1);
     image[35] = 1;
-    let place = |image: &[u8], at: usize| {
-        let word = image[at..].first_chunk().map(|bytes| u64::from_be_bytes(*bytes));
-        usize::try_from(word.expect("a word") << 1 >> 1).expect("a small file")
-    };
     let l1_at = place(&image, 40);
     let l2_at = place(&image, l1_at);
     let end = (image.len() as u64).next_multiple_of(4096);
@@ -76,4 +84,16 @@ fn any_part_of_a_cut_encrypted_qcow2_cluster_reads_as_that_part_of_the_whole() {
             assert_eq!(lost_from, end.min(512).max(start), "{start} to {end}");
         }
     }
+}
+
+#[test]
+fn a_table_that_is_said_to_be_in_the_place_of_another_is_all_there() {
+    let mut image = qcow2(3);
+    let l1_at = place(&image, 40);
+    let entry = 1 << 63 | l1_at as u64;
+    image[l1_at..l1_at + 8].copy_from_slice(&entry.to_be_bytes());
+    let disk = common::qcow2(Box::new(Memory::new(image))).expect("opens");
+    // The L1 table has one entry, and as an L2 table 511 more, which are zeros.
+    let content = common::content(&disk).expect("memory");
+    assert!(content[4096..].iter().all(|byte| *byte == Some(0)), "lost, and the file has it");
 }
