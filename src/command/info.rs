@@ -336,22 +336,18 @@ fn survey_json(survey: &Survey) -> Value {
         "zero-clusters": survey.zero,
         "lost-clusters": survey.lost,
         "leaked-bytes": survey.leaked_bytes,
-        "sharing-looked-for": !survey.too_many_pieces,
+        "sharing-looked-for": survey.are_owners_compared,
     })
 }
 
 fn survey_lines(survey: &Survey) -> Vec<String> {
-    let mut lines = vec![
+    vec![
         format!("clusters: {}", survey.total),
         format!("allocated clusters: {} (packed: {})", survey.allocated, survey.packed),
         format!("zero clusters: {}", survey.zero),
         format!("lost clusters: {}", survey.lost),
         format!("leaked: {} bytes", survey.leaked_bytes),
-    ];
-    if survey.too_many_pieces {
-        lines.push("too scattered to look for leaks and for clusters with two owners".to_owned());
-    }
-    lines
+    ]
 }
 
 fn specific_json(facts: &Facts) -> Option<Value> {

@@ -27,6 +27,11 @@ pub struct Layer {
 }
 
 impl Layer {
+    /// When the file was last written, in seconds since 1970, if it is a file.
+    pub fn modified(&self) -> Option<i64> {
+        self.stamp.as_ref().map(Stamp::modified)
+    }
+
     /// An image that came from no file: its storage is whatever it was opened on.
     pub fn detached(image: Box<dyn Image>) -> Self {
         let path = image.storage().path().to_owned();

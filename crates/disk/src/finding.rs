@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::units::{GuestRange, HostOffset};
+use crate::units::{GuestOffset, GuestRange, HostOffset};
 
 /// How much a finding matters.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -146,6 +146,39 @@ rules! {
     XenByteOrder "Q29" Note
         "the L1 table is in little-endian order, as Xen's tapdisk wrote it before 2008"
         "convert it: other tools read this disk as empty";
+    PackedOnTable "Q30" Suspect
+        "a packed cluster overlaps the header or a table"
+        "see with check --deep whether it still unpacks, and compare what it holds";
+    NameShared "Q31" Suspect
+        "the backing file's name has bytes that something else claims too"
+        "compare the name with the base you expect, or name the base with --base";
+    L2Overlap "Q32" Suspect
+        "two L2 tables overlap in part"
+        "at most one of them is what the writer wrote: compare what both lead to";
+    EntryBehindDisk "Q33" Note
+        "an L2 entry behind the end of the disk is not 0"
+        "nothing: no guest byte is concerned; the disk may once have been larger";
+    XenChecksum "Q34" Note
+        "the checksum of Xen's tapdisk is not that of the L1 table"
+        "nothing: it is true only after a clean close and while nothing else has written";
+    BaseChanged "Q35" Suspect
+        "the base was changed after the overlay was made"
+        "look for the base as it was: what the overlay does not hold may not be what its guest saw";
+    BaseSize "Q36" Note
+        "the base is not as long as the disk"
+        "see that it is the right base: writers make both alike";
+    PackedUnmarked "Q37" Suspect
+        "a plain cluster holds a packed stream of exactly one cluster"
+        "look at it: writers of 2008 forgot the flag of packed clusters, and some overwrote plain ones";
+    ZeroedEntries "Q38" Suspect
+        "the first six entries of an L2 table are 0 where VirtualBox overwrites them"
+        "look for the clusters with carve: the file has room that nothing refers to";
+    NeverWritten "Q39" Suspect
+        "a sector of an encrypted cluster holds zeros instead of ciphertext"
+        "nothing: it was never written, and reads as noise";
+    ExtensionShared "Q40" Suspect
+        "Xen's extended header has bytes that a table or a cluster claims too"
+        "take what is left with rescue";
     Qcow2HeaderCut "V1" Damage
         "the file ends inside the header"
         "look for a longer copy of the file";
@@ -215,14 +248,16 @@ pub struct Finding {
     pub at: Option<HostOffset>,
     /// Which guest bytes it concerns.
     pub guest: Option<GuestRange>,
-    /// The value that was found there.
+    /// The value that was found there; of bytes with two owners or with none, how many.
     pub value: Option<u64>,
+    /// The first guest byte of the other owner, where there are two.
+    pub other: Option<GuestOffset>,
 }
 
 impl Finding {
     /// The finding that `rule` is broken, without a place.
     pub const fn new(rule: Rule) -> Self {
-        Self { rule, at: None, guest: None, value: None }
+        Self { rule, at: None, guest: None, value: None, other: None }
     }
 
     /// The same finding with its place in the file.
@@ -255,6 +290,9 @@ impl fmt::Display for Finding {
         }
         if let Some(guest) = self.guest {
             write!(f, ", guest bytes {} to {}", guest.start, guest.end())?;
+        }
+        if let Some(other) = self.other {
+            write!(f, ", also guest byte {other}")?;
         }
         write!(f, " [{}]", self.rule.number())
     }

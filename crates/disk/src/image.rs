@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::claim::Claim;
 use crate::codec::aes::SectorCipher;
 use crate::error::Result;
 use crate::extent::{Codec, ExtentList};
@@ -40,10 +41,15 @@ pub trait Image: Send + Sync {
         None
     }
 
+    /// Tells of all that claims bytes of the file, in the order of the file, within bounded memory,
+    /// and says whether the format can tell at all. An error of `tell` ends it.
+    fn claims(&self, _tell: &mut dyn FnMut(Claim) -> Result<()>) -> Result<bool> {
+        Ok(false)
+    }
+
     /// Walks every table, tells of everything odd, and counts.
     ///
-    /// Memory stays bounded; where a bound keeps something from being looked at, `report` is told
-    /// nothing and the counts say so.
+    /// Memory stays bounded. Payloads are not read: [`crate::Disk::check`] does.
     fn survey(&self, report: &mut dyn FnMut(Finding)) -> Result<Survey>;
 }
 
@@ -103,8 +109,8 @@ pub struct Survey {
     pub lost: u64,
     /// Host bytes that nothing refers to.
     pub leaked_bytes: u64,
-    /// Whether there were too many pieces to look for two owners of one host byte and for leaks.
-    pub too_many_pieces: bool,
+    /// Whether host bytes with two owners, and with none, were looked for.
+    pub are_owners_compared: bool,
 }
 
 impl fmt::Display for Codec {

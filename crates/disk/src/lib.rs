@@ -7,6 +7,8 @@
 //!
 //! Nothing here copies disks, prints, or knows of networks and terminals.
 
+mod check;
+mod claim;
 mod disk;
 mod error;
 mod extent;
@@ -25,6 +27,8 @@ pub mod limits;
 pub mod open;
 pub mod units;
 
+pub use check::{CheckOptions, Checked};
+pub use claim::{Claim, Owner};
 pub use disk::{Disk, Extents, Found, HostErrors, Layer, Scratch};
 pub use error::{Error, Result};
 pub use extent::{Codec, Encoding, Extent, ExtentList, Lost, Payload, Stored};

@@ -11,7 +11,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use crate::codec::aes::Passphrase;
-use crate::disk::{Disk, Layer};
+use crate::disk::{Disk, HostErrors, Layer};
 use crate::error::{Error, Result};
 use crate::finding::{Finding, Rule};
 use crate::formats::Format;
@@ -48,6 +48,8 @@ pub struct OpenOptions {
     pub data_file: Option<PathBuf>,
     /// Whether to open without locking, so that a file in use is read all the same.
     pub force_share: bool,
+    /// What to do where the host cannot read tables of version 1 images.
+    pub host_errors: HostErrors,
     /// Whether to give the page cache of what was read back at once.
     pub drop_cache: bool,
     /// Files that are open already, which are taken instead of being opened by the caller's
@@ -100,6 +102,11 @@ impl Stamp {
             Ok(Self { identity: FileIdentity::of(file)?, size, modified })
         };
         taken().map_err(|source: std::io::Error| Error::host("looking at the file", path, source))
+    }
+
+    /// Seconds since 1970.
+    pub(crate) fn modified(&self) -> i64 {
+        self.modified.0
     }
 
     pub(crate) fn still_holds(&self, path: &Path, storage: &dyn Storage) -> Result<()> {
@@ -179,7 +186,8 @@ impl Opening<'_> {
                 Ok(Box::new(image))
             }
             Format::Qcow1 => {
-                let image = Qcow1Image::open(storage, self.passphrase())?;
+                let image =
+                    Qcow1Image::open_with(storage, self.passphrase(), self.options.host_errors)?;
                 self.count_key(&image);
                 Ok(Box::new(image))
             }

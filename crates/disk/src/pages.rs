@@ -3,19 +3,27 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::disk::HostErrors;
 use crate::error::{Error, Result};
 use crate::limits;
 use crate::storage::Storage;
-use crate::units::{HostOffset, in_memory};
+use crate::units::{HostOffset, SECTOR, in_memory};
 
 /// Bytes of a word: every table of every format here is made of 64-bit numbers.
 const WORD: u64 = 8;
+
+/// What takes the place of a word that the host could not read. No table of any format can hold
+/// it with a meaning, and a table that holds it all the same is made to hold its neighbour, which
+/// has none either.
+pub(crate) const UNREADABLE: u64 = u64::MAX >> 1;
 
 /// The tables of one file.
 pub(crate) struct Pages {
     pub(crate) storage: Box<dyn Storage>,
     /// The file's length in bytes when it was opened.
     pub(crate) file_size: u64,
+    /// What to do where the host cannot read.
+    host_errors: HostErrors,
     cache: Mutex<Cache>,
 }
 
@@ -30,7 +38,13 @@ struct Cache {
 impl Pages {
     pub(crate) fn new(storage: Box<dyn Storage>, file_size: u64) -> Self {
         let cache = Cache { limit: limits::TABLE_CACHE, pages: HashMap::new(), bytes: 0, clock: 0 };
-        Self { storage, file_size, cache: Mutex::new(cache) }
+        Self { storage, file_size, host_errors: HostErrors::Fail, cache: Mutex::new(cache) }
+    }
+
+    /// Does so where the host cannot read: words that are lost are [`UNREADABLE`].
+    pub(crate) fn on_host_errors(mut self, host_errors: HostErrors) -> Self {
+        self.host_errors = host_errors;
+        self
     }
 
     /// Whether the page at this place is kept.
@@ -59,14 +73,50 @@ impl Pages {
         if let Some(page) = self.lock().get(at).filter(|page| page.len() as u64 == present) {
             return Ok(page);
         }
-        let mut bytes = vec![0; in_memory(present * WORD)];
-        let place = HostOffset::new(at);
-        self.storage
-            .read_at(&mut bytes, place)
-            .map_err(|source| Error::io(doing, &*self.storage, place, source))?;
-        let page: Arc<[u64]> = bytes.as_chunks().0.iter().map(|bytes| decode(*bytes)).collect();
+        let words = self.words(at, present, doing)?;
+        let decoded = |word: &Option<[u8; 8]>| match word.map(&decode) {
+            None => UNREADABLE,
+            Some(UNREADABLE) => UNREADABLE - 1,
+            Some(number) => number,
+        };
+        let page: Arc<[u64]> = words.iter().map(decoded).collect();
         self.lock().put(at, &page);
         Ok(page)
+    }
+
+    /// `count` words from host offset `at`, which the file has, as they are in it; `None` where
+    /// the host cannot read them and that is no error.
+    pub(crate) fn words(
+        &self,
+        at: u64,
+        count: u64,
+        doing: &'static str,
+    ) -> Result<Vec<Option<[u8; 8]>>> {
+        let mut bytes = vec![0; in_memory(count * WORD)];
+        let place = HostOffset::new(at);
+        match self.storage.read_at(&mut bytes, place) {
+            Ok(()) => Ok(bytes.as_chunks().0.iter().map(|word| Some(*word)).collect()),
+            Err(source) if self.host_errors == HostErrors::Fail => {
+                Err(Error::io(doing, &*self.storage, place, source))
+            }
+            Err(_) => Ok(self.words_by_sector(at, count)),
+        }
+    }
+
+    fn words_by_sector(&self, at: u64, count: u64) -> Vec<Option<[u8; 8]>> {
+        let mut words = Vec::new();
+        let mut start = at;
+        let end = at + count * WORD;
+        // A word may lie across two sectors: each is read by itself where its neighbours are not.
+        while start < end {
+            let sector_end = (start / SECTOR + 1) * SECTOR;
+            let whole = (sector_end.min(end).saturating_sub(start) / WORD).max(1);
+            let mut bytes = vec![0; in_memory(whole * WORD)];
+            let is_read = self.storage.read_at(&mut bytes, HostOffset::new(start)).is_ok();
+            words.extend(bytes.as_chunks().0.iter().map(|word| is_read.then_some(*word)));
+            start += whole * WORD;
+        }
+        words
     }
 
     fn lock(&self) -> MutexGuard<'_, Cache> {

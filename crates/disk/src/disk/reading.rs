@@ -10,12 +10,16 @@ use crate::storage::Storage;
 use crate::units::{GuestOffset, GuestRange, HostOffset, SECTOR, in_memory};
 
 /// What to do where the host cannot read.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub enum HostErrors {
     /// Fail with the host's error.
+    #[default]
     Fail,
     /// Take the sectors that cannot be read as lost.
     Lose,
+    /// Take all that was read together as lost where any of it cannot be read, and do not look
+    /// closer: a medium that fails is slow to say so.
+    LoseAtOnce,
 }
 
 /// What reading finds out beside the bytes.
@@ -160,6 +164,10 @@ impl Reading<'_> {
             Err(source) if self.host_errors == HostErrors::Fail => {
                 Err(self.host_failed(first, source))
             }
+            Err(_) if self.host_errors == HostErrors::LoseAtOnce => {
+                group.iter().for_each(|request| self.lose_request(request, Rule::Unreadable));
+                Ok(())
+            }
             Err(_) => self.read_one_by_one(group, &mut host, scratch),
         };
         scratch.host = host;
@@ -175,6 +183,10 @@ impl Reading<'_> {
             Ok(()) => self.decrypt_in_place(request),
             Err(source) if self.host_errors == HostErrors::Fail => {
                 Err(self.host_failed(request, source))
+            }
+            Err(_) if self.host_errors == HostErrors::LoseAtOnce => {
+                self.lose_request(request, Rule::Unreadable);
+                Ok(())
             }
             Err(_) => self.read_sector_by_sector(request),
         }

@@ -15,10 +15,19 @@ use super::entry::is_offset;
 const XEN_MAGIC: &[u8; 4] = b"XEN\xFB";
 const XEN_ALIGNMENT: u64 = 4096;
 
+/// The host bytes of the extended header.
+pub(super) const EXTENSION: std::ops::Range<u64> = 48..64;
+
 /// Whether the extended header of Xen's tapdisk follows the plain one. `start` is the file's
 /// first bytes.
 pub(super) fn is_xen(start: &[u8], l1_at: u64) -> bool {
     start.get(48..52) == Some(&XEN_MAGIC[..]) && l1_at.is_multiple_of(XEN_ALIGNMENT)
+}
+
+/// The checksum of the L1 table that the extended header records. `start` is the file's first
+/// bytes.
+pub(super) fn recorded_checksum(start: &[u8]) -> Option<[u8; 4]> {
+    start.get(52..56).and_then(|bytes| bytes.try_into().ok())
 }
 
 /// The order in which L1 entries are read.

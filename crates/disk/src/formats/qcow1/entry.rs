@@ -2,6 +2,7 @@
 
 #![deny(clippy::arithmetic_side_effects, clippy::indexing_slicing)]
 
+use crate::pages::UNREADABLE;
 use crate::units::SECTOR;
 
 /// Offsets from here on are no place in any file, but a sign of damage.
@@ -20,12 +21,17 @@ pub(super) enum Entry {
     Packed { at: u64, length: u64 },
     /// No offset that a cluster can have.
     Invalid,
+    /// The host could not read the entry.
+    Unreadable,
 }
 
 /// Takes an L2 entry apart. `cluster_bits` is 9 to 16.
 pub(super) fn decode(raw: u64, cluster_bits: u8) -> Entry {
     if raw == 0 {
         return Entry::Unallocated;
+    }
+    if raw == UNREADABLE {
+        return Entry::Unreadable;
     }
     if raw & PACKED == 0 {
         return if is_offset(raw) { Entry::Plain(raw) } else { Entry::Invalid };

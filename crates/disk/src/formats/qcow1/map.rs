@@ -90,9 +90,8 @@ impl<'a> Walk<'a> {
                 }
                 Entry::Plain(at) => self.plain(at, rest, table.entry_at(index))?,
                 Entry::Packed { at, length } => self.packed(at, length, table.entry_at(index)),
-                Entry::Invalid => {
-                    self.lose_cluster(Rule::ClusterEntry, table.entry_at(index));
-                }
+                Entry::Invalid => self.lose_cluster(Rule::ClusterEntry, table.entry_at(index)),
+                Entry::Unreadable => self.lose_cluster(Rule::Unreadable, table.entry_at(index)),
             }
         }
         Ok(())

@@ -1,5 +1,6 @@
 //! QCOW version 1. `docs/qcow1.md` is the document behind this folder; Q numbers are its rules.
 
+mod claims;
 mod dialect;
 mod entry;
 mod header;
@@ -9,19 +10,22 @@ mod producer;
 mod survey;
 mod tables;
 mod visit;
+mod walk;
 
 pub use visit::VisitedTable;
 
 use std::fmt;
 use std::sync::OnceLock;
 
+use crate::claim::Claim;
 use crate::codec::aes::{Passphrase, SectorCipher};
+use crate::disk::HostErrors;
 use crate::error::{Error, Result};
 use crate::extent::ExtentList;
 use crate::finding::{Finding, Rule};
 use crate::formats::Format;
 use crate::image::{BackingReference, Facts, Image, Specific, Survey};
-use crate::pages::Pages;
+use crate::pages::{Pages, UNREADABLE};
 use crate::storage::Storage;
 use crate::units::{GuestRange, HostOffset, in_memory};
 use dialect::L1Order;
@@ -75,6 +79,8 @@ pub struct Qcow1Image {
     tables: Tables,
     occupied: OnceLock<Occupied>,
     cipher: Option<SectorCipher>,
+    /// The checksum of the L1 table that Xen's tapdisk recorded.
+    xen_checksum: Option<[u8; 4]>,
     facts: Facts,
 }
 
@@ -88,6 +94,16 @@ impl Qcow1Image {
     /// Fails where a number of the header is impossible. Reads the header, the backing file's
     /// name and the first piece of the L1 table, however large the disk claims to be.
     pub fn open(storage: Box<dyn Storage>, passphrase: Option<&Passphrase>) -> Result<Self> {
+        Self::open_with(storage, passphrase, HostErrors::Fail)
+    }
+
+    /// As [`Qcow1Image::open`]. With [`HostErrors::Lose`], what the host cannot read of the tables
+    /// loses the guest bytes that it speaks of and nothing else.
+    pub fn open_with(
+        storage: Box<dyn Storage>,
+        passphrase: Option<&Passphrase>,
+        host_errors: HostErrors,
+    ) -> Result<Self> {
         let path = storage.path().to_owned();
         let file_size = storage
             .size()
@@ -110,13 +126,16 @@ impl Qcow1Image {
             }
         };
         let l1_order = L1Order { is_xen: dialect::is_xen(&start, header.l1_at), file_size };
+        let xen_checksum = if l1_order.is_xen { dialect::recorded_checksum(&start) } else { None };
         let backing = backing_reference(&*storage, &header)?;
         let cipher = passphrase.filter(|_| header.is_encrypted).map(SectorCipher::new);
+        let pages = Pages::new(storage, file_size).on_host_errors(host_errors);
         let mut image = Self {
             facts: facts(&header, file_size, backing),
-            tables: Tables::new(Pages::new(storage, file_size), l1_order),
+            tables: Tables::new(pages, l1_order),
             occupied: OnceLock::new(),
             cipher,
+            xen_checksum,
             header,
         };
         image.recognise_writer()?;
@@ -146,9 +165,8 @@ impl Qcow1Image {
         let entries = self.header.l1_entries.min(L1_PAGE);
         let present =
             entries.min(self.tables.pages.file_size.saturating_sub(self.header.l1_at) / 8);
-        let mut bytes = vec![0; in_memory(present * 8)];
-        read(&*self.tables.pages.storage, "reading the L1 table", &mut bytes, self.header.l1_at)?;
-        let raw = bytes.as_chunks().0;
+        let raw = self.tables.pages.words(self.header.l1_at, present, "reading the L1 table")?;
+        let raw: Vec<[u8; 8]> = raw.into_iter().flatten().collect();
         let told: Vec<_> = raw.iter().filter_map(|raw| order.dialect(*raw)).collect();
         let dialect = match told.contains(&Dialect::XenLittleEndian) {
             true => Dialect::XenLittleEndian,
@@ -165,6 +183,9 @@ impl Qcow1Image {
 
     /// The rule that an L1 entry breaks which is not 0, if it breaks one. The table may be cut.
     fn table_objection(&self, at: u64) -> Option<Rule> {
+        if at == UNREADABLE {
+            return Some(Rule::Unreadable);
+        }
         if !entry::is_offset(at) {
             return Some(Rule::L1Entry);
         }
@@ -192,6 +213,20 @@ impl Qcow1Image {
             return Some(Rule::PackedEmpty);
         }
         (at >= self.tables.pages.file_size).then_some(Rule::PackedPastEnd)
+    }
+
+    /// The first guest byte that the first L1 entry for the L2 table at `table` stands for.
+    fn first_guest_of(&self, table: u64) -> Result<Option<u64>> {
+        let mut index = 0;
+        while index < self.header.l1_entries {
+            let count = L1_PAGE.min(self.header.l1_entries - index);
+            let page = self.tables.l1(self.l1_entry_at(index).get(), count)?;
+            if let Some(number) = page.iter().position(|at| *at == table) {
+                return Ok(Some((index + number as u64) << self.header.l1_coverage_bits()));
+            }
+            index += count;
+        }
+        Ok(None)
     }
 
     /// The host ranges of header and tables, gathered when first asked for.
@@ -223,6 +258,11 @@ impl Image for Qcow1Image {
 
     fn limit_tables(&self, bytes: usize) {
         self.tables.pages.limit(bytes);
+    }
+
+    fn claims(&self, tell: &mut dyn FnMut(Claim) -> Result<()>) -> Result<bool> {
+        claims::run(self, claims::MOST, tell)?;
+        Ok(true)
     }
 
     fn survey(&self, report: &mut dyn FnMut(Finding)) -> Result<Survey> {

@@ -48,6 +48,11 @@ impl Occupied {
         Self { header_and_l1, tables, table_bytes }
     }
 
+    /// Where L2 tables begin, sorted, as far as they are remembered.
+    pub(super) fn tables(&self) -> &[u64] {
+        &self.tables
+    }
+
     /// Whether any of the host bytes from `start` up to `end` are taken.
     pub(super) fn meets(&self, start: u64, end: u64) -> bool {
         let meets = |range: &Range<u64>| range.start.max(start) < range.end.min(end);

@@ -1,0 +1,324 @@
+//! Reading payloads: whether packed clusters unpack, whether the host can read the others, and
+//! whether they hold what they should.
+
+use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+use super::{CheckOptions, Checked};
+use crate::codec::{Filled, Unpacker};
+use crate::disk::{Disk, Found, HostErrors, Scratch};
+use crate::error::{Error, Result};
+use crate::extent::{Codec, Encoding, Extent, ExtentList, Payload, Stored};
+use crate::finding::{Finding, Rule};
+use crate::formats::Format;
+use crate::units::{GuestOffset, GuestRange, SECTOR, in_memory};
+
+/// Guest bytes of one batch.
+const BATCH: u64 = 1 << 20;
+
+/// Plain bytes that are looked into where nobody asked for all: forgotten flags are no accident
+/// of one cluster.
+const SAMPLE: u64 = 256 << 10;
+
+pub(super) fn run(
+    disk: &Disk,
+    layer: usize,
+    options: &CheckOptions,
+    checked: &mut Checked,
+    report: &mut (dyn FnMut(Finding) + Send),
+) -> Result<()> {
+    let facts = disk.layers()[layer].image.facts();
+    if facts.format != Format::Qcow1 && !options.is_deep {
+        return Ok(());
+    }
+    let source = Source {
+        disk,
+        layer,
+        walked: GuestOffset::default(),
+        end: GuestOffset::new(facts.virtual_size),
+        extents: ExtentList::default(),
+        used: 0,
+        turn: 0,
+        left: if options.is_deep { u64::MAX } else { SAMPLE },
+        takes_packed: options.is_deep,
+    };
+    let run = Run {
+        disk,
+        layer,
+        options,
+        source: Mutex::new(source),
+        told: Mutex::new(Told { turn: 0, report, failure: None }),
+        next: Condvar::new(),
+        failed: AtomicBool::new(false),
+        counts: [AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0)],
+        total: facts.file_size,
+    };
+    let threads = if options.is_deep { options.threads } else { NonZeroUsize::MIN };
+    std::thread::scope(|scope| {
+        for _ in 1..threads.get() {
+            // One thread fewer is no failure.
+            let _ = std::thread::Builder::new().spawn_scoped(scope, || run.work());
+        }
+        run.work();
+    });
+    checked.unpacked = run.counts[0].load(Ordering::Relaxed);
+    checked.probed = run.counts[1].load(Ordering::Relaxed);
+    checked.is_stopped = options.stop.load(Ordering::Relaxed);
+    let told = run.told.into_inner().unwrap_or_else(PoisonError::into_inner);
+    told.failure.map_or(Ok(()), Err)
+}
+
+/// The stored extents of one layer, batch by batch.
+struct Source<'a> {
+    disk: &'a Disk,
+    layer: usize,
+    walked: GuestOffset,
+    end: GuestOffset,
+    extents: ExtentList,
+    used: usize,
+    turn: u64,
+    /// Guest bytes that are still to be looked into.
+    left: u64,
+    takes_packed: bool,
+}
+
+impl Source<'_> {
+    fn pull(&mut self) -> Result<Option<(u64, Vec<Extent>)>> {
+        let mut batch: Vec<Extent> = Vec::new();
+        let mut room = BATCH.min(self.left);
+        while room > 0 {
+            let Some(extent) = self.extents.as_slice().get(self.used).copied() else {
+                if self.walked >= self.end || !self.walk()? {
+                    break;
+                }
+                continue;
+            };
+            let Payload::Stored(stored) = extent.payload else {
+                self.used += 1;
+                continue;
+            };
+            let is_packed = matches!(stored.encoding, Encoding::Packed { .. });
+            let start = batch.last().map_or(extent.range.start, |last| last.range.end());
+            let first = batch.first().map_or(start, |first| first.range.start);
+            // One buffer holds a batch: what lies far apart is of another one.
+            if extent.range.start - first > BATCH {
+                break;
+            }
+            self.used += 1;
+            if is_packed && !self.takes_packed {
+                continue;
+            }
+            let taken = extent.range.length.min(room);
+            batch.push(
+                extent.clipped(GuestRange::new(extent.range.start, taken)).in_layer(self.layer),
+            );
+            room -= taken;
+            if taken < extent.range.length {
+                self.walked = extent.range.start + taken;
+                self.extents.restart(self.walked);
+                self.used = 0;
+            }
+        }
+        if batch.is_empty() {
+            return Ok(None);
+        }
+        let taken: u64 = batch.iter().map(|extent| extent.range.length).sum();
+        if self.left != u64::MAX {
+            self.left -= taken.min(self.left);
+        }
+        self.turn += 1;
+        Ok(Some((self.turn - 1, batch)))
+    }
+
+    fn walk(&mut self) -> Result<bool> {
+        self.extents.restart(self.walked);
+        self.used = 0;
+        let range = GuestRange::between(self.walked, self.end);
+        self.disk.layers()[self.layer].image.map(range, &mut self.extents)?;
+        self.walked = self.extents.next();
+        Ok(true)
+    }
+}
+
+struct Told<'a> {
+    turn: u64,
+    report: &'a mut (dyn FnMut(Finding) + Send),
+    failure: Option<Error>,
+}
+
+struct Run<'a> {
+    disk: &'a Disk,
+    layer: usize,
+    options: &'a CheckOptions<'a>,
+    source: Mutex<Source<'a>>,
+    /// Findings are told in the order of the disk, whoever came by them.
+    told: Mutex<Told<'a>>,
+    next: Condvar,
+    failed: AtomicBool,
+    /// Packed clusters unpacked, plain ones looked into, guest bytes read.
+    counts: [AtomicU64; 3],
+    total: u64,
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nobody leaves these half changed.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Run<'_> {
+    fn work(&self) {
+        let mut worker = Worker {
+            run: self,
+            scratch: Scratch::default(),
+            data: Vec::new(),
+            unpacker: Unpacker::default(),
+            cluster: Vec::new(),
+            findings: Vec::new(),
+        };
+        loop {
+            if self.options.stop.load(Ordering::Relaxed) || self.failed.load(Ordering::Relaxed) {
+                return;
+            }
+            let pulled = locked(&self.source).pull();
+            let done = match pulled {
+                Ok(None) => return,
+                Ok(Some((turn, batch))) => {
+                    let done = worker.batch(&batch);
+                    let length: u64 = batch.iter().map(|extent| extent.range.length).sum();
+                    let read = self.counts[2].fetch_add(length, Ordering::Relaxed) + length;
+                    (self.options.progress)(read.min(self.total), self.total);
+                    self.tell(turn, &mut worker.findings);
+                    done
+                }
+                Err(error) => Err(error),
+            };
+            if let Err(error) = done {
+                self.failed.store(true, Ordering::Relaxed);
+                locked(&self.told).failure.get_or_insert(error);
+                self.next.notify_all();
+                return;
+            }
+        }
+    }
+
+    fn tell(&self, turn: u64, findings: &mut Vec<Finding>) {
+        findings.sort_by_key(|finding| finding.guest.map(|guest| guest.start));
+        let mut told = locked(&self.told);
+        while told.turn != turn {
+            told = self.next.wait(told).unwrap_or_else(PoisonError::into_inner);
+        }
+        findings.drain(..).for_each(|finding| (told.report)(finding));
+        told.turn += 1;
+        self.next.notify_all();
+    }
+}
+
+struct Worker<'a, 'b> {
+    run: &'a Run<'b>,
+    scratch: Scratch,
+    data: Vec<u8>,
+    unpacker: Unpacker,
+    cluster: Vec<u8>,
+    findings: Vec<Finding>,
+}
+
+impl Worker<'_, '_> {
+    fn batch(&mut self, batch: &[Extent]) -> Result<()> {
+        let (Some(first), Some(last)) = (batch.first(), batch.last()) else { return Ok(()) };
+        let run = self.run;
+        let image = &run.disk.layers()[run.layer].image;
+        let has_key = image.cipher().is_some();
+        let start = first.range.start;
+        self.data.resize(in_memory(last.range.end() - start), 0);
+        let is_read = |extent: &&Extent| has_key || !is_encrypted(extent);
+        let readable: Vec<Extent> = batch.iter().filter(is_read).copied().collect();
+        if let (Some(first), Some(last)) = (readable.first(), readable.last()) {
+            let from = in_memory(first.range.start - start);
+            let to = in_memory(last.range.end() - start);
+            let Self { scratch, data, findings, .. } = self;
+            let out = &mut data[from..to];
+            run.disk.read(&readable, HostErrors::Lose, scratch, out, &mut |found| {
+                if let Found::Lost(Extent { range, payload: Payload::Lost(lost) }) = found {
+                    findings.push(Finding::new(lost.rule).at(lost.at).guest(range));
+                }
+            })?;
+        }
+        for extent in batch {
+            let Payload::Stored(stored) = extent.payload else { continue };
+            match stored.encoding {
+                Encoding::Packed { .. } => {
+                    run.counts[0].fetch_add(1, Ordering::Relaxed);
+                }
+                Encoding::Encrypted => self.ciphertext(extent, &stored)?,
+                Encoding::Plain => self.plain(extent, &stored, start),
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks for sectors that hold zeros: ciphertext never does.
+    fn ciphertext(&mut self, extent: &Extent, stored: &Stored) -> Result<()> {
+        let storage = self.run.disk.layers()[self.run.layer].image.storage();
+        let mut bytes = vec![0; in_memory(stored.length)];
+        if storage.read_at(&mut bytes, stored.at).is_err() {
+            // Told of already where there is a key; else by whoever reads it.
+            return Ok(());
+        }
+        let mut never: Option<GuestRange> = None;
+        for (number, sector) in (0..).zip(bytes.chunks_exact(in_memory(SECTOR))) {
+            if sector.iter().any(|byte| *byte != 0) {
+                continue;
+            }
+            let guest = extent.range.start + number * SECTOR;
+            match &mut never {
+                Some(range) if range.end() == guest => range.length += SECTOR,
+                _ => {
+                    if let Some(range) = never.replace(GuestRange::new(guest, SECTOR)) {
+                        self.never_written(extent, stored, range);
+                    }
+                }
+            }
+        }
+        if let Some(range) = never {
+            self.never_written(extent, stored, range);
+        }
+        Ok(())
+    }
+
+    fn never_written(&mut self, extent: &Extent, stored: &Stored, range: GuestRange) {
+        let at = stored.at + (range.start - extent.range.start);
+        self.findings.push(Finding::new(Rule::NeverWritten).at(at).guest(range));
+    }
+
+    /// Looks for packed streams where plain bytes should be.
+    fn plain(&mut self, extent: &Extent, stored: &Stored, start: GuestOffset) {
+        let facts = self.run.disk.layers()[self.run.layer].image.facts();
+        let Some(cluster) = facts.cluster_size.filter(|_| facts.format == Format::Qcow1) else {
+            return;
+        };
+        let length = in_memory(cluster.bytes());
+        self.cluster.resize(length, 0);
+        let from = in_memory(extent.range.start - start);
+        let bytes = &self.data[from..][..in_memory(extent.range.length)];
+        for (number, content) in (0..).zip(bytes.chunks_exact(length)) {
+            self.run.counts[1].fetch_add(1, Ordering::Relaxed);
+            if content[0] == 0 && content.iter().all(|byte| *byte == 0) {
+                continue;
+            }
+            if let Some(Filled::Exactly { length: packed }) =
+                self.unpacker.fill(Codec::Deflate, content, &mut self.cluster)
+                && packed < length
+            {
+                let skipped = number * cluster.bytes();
+                let guest = GuestRange::new(extent.range.start + skipped, cluster.bytes());
+                let finding = Finding::new(Rule::PackedUnmarked).at(stored.at + skipped);
+                self.findings.push(finding.guest(guest).value(packed as u64));
+            }
+        }
+    }
+}
+
+fn is_encrypted(extent: &Extent) -> bool {
+    matches!(extent.payload, Payload::Stored(Stored { encoding: Encoding::Encrypted, .. }))
+}

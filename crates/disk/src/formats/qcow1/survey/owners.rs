@@ -1,0 +1,110 @@
+//! Host bytes with two owners, and host bytes with none.
+
+use super::super::claims;
+use crate::claim::{Claim, Owner};
+use crate::error::Result;
+use crate::finding::{Finding, Rule};
+use crate::formats::qcow1::Qcow1Image;
+use crate::units::{GuestRange, HostOffset};
+
+/// Tells of all that overlaps and of all that nobody claims, and says how many bytes the latter
+/// are.
+pub(super) fn run(image: &Qcow1Image, report: &mut dyn FnMut(Finding)) -> Result<u64> {
+    let mut sweep = Sweep { image, report, covered: None, leaked: 0 };
+    claims::run(image, claims::MOST, &mut |claim| {
+        sweep.add(claim);
+        Ok(())
+    })?;
+    let end = image.tables.pages.file_size;
+    let reached = sweep.covered.map_or(0, |claim| claim.end());
+    sweep.leak(reached, end);
+    Ok(sweep.leaked)
+}
+
+struct Sweep<'a> {
+    image: &'a Qcow1Image,
+    report: &'a mut dyn FnMut(Finding),
+    /// Of the claims so far the one that reaches farthest.
+    covered: Option<Claim>,
+    leaked: u64,
+}
+
+impl Sweep<'_> {
+    fn add(&mut self, claim: Claim) {
+        if let Some(covered) = self.covered {
+            if claim.at.get() > covered.end() {
+                self.leak(covered.end(), claim.at.get());
+            } else if claim.at.get() < covered.end() {
+                self.overlap(&covered, &claim);
+            }
+            if claim.end() <= covered.end() {
+                return;
+            }
+        }
+        self.covered = Some(claim);
+    }
+
+    fn overlap(&mut self, first: &Claim, second: &Claim) {
+        let Some(rule) = rule_of(first, second) else { return };
+        let length = first.end().min(second.end()) - second.at.get();
+        let finding = Finding::new(rule).at(second.at).value(length);
+        let concerned = if second.guest.is_empty() { first } else { second };
+        let other = if second.guest.is_empty() { None } else { self.guest(first, second.at) };
+        let guest = match self.guest(concerned, second.at) {
+            // As much of the disk as the shared bytes hold, where they hold the disk's bytes.
+            Some(range) if concerned.owner == Owner::Data => {
+                Some(GuestRange { length: range.length.min(length), ..range })
+            }
+            whole => whole,
+        };
+        let finding = Finding { guest, other: other.map(|range| range.start), ..finding };
+        for _ in 0..second.times.min(2) {
+            (self.report)(finding);
+            if second.times == 1 {
+                break;
+            }
+        }
+    }
+
+    /// The guest bytes that a claim has from host offset `at` on.
+    fn guest(&self, claim: &Claim, at: HostOffset) -> Option<GuestRange> {
+        let skipped = match claim.owner {
+            Owner::Data => at.get().saturating_sub(claim.at.get()),
+            _ => 0,
+        };
+        let start = claim.guest.start + skipped.min(claim.guest.length);
+        let range = GuestRange::between(start, claim.guest.end());
+        let range = range.clipped(GuestRange::at(0, self.image.header.size));
+        (!range.is_empty()).then_some(range)
+    }
+
+    /// Padding up to the next cluster or sector is how writers align; only more is a leak.
+    fn leak(&mut self, start: u64, end: u64) {
+        let end = end.min(self.image.tables.pages.file_size);
+        // What was claimed may reach behind everything.
+        if start >= end {
+            return;
+        }
+        let aligned = self.image.header.cluster_size.ceil(start);
+        if aligned < end {
+            self.leaked += end - aligned;
+            let finding = Finding::new(Rule::Leak).at(HostOffset::new(aligned));
+            (self.report)(finding.value(end - aligned));
+        }
+    }
+}
+
+/// The rule that two owners of one byte break, where the walk over the entries has not told of
+/// it: a plain cluster on a table is lost, and a table on the head of the file is none.
+fn rule_of(first: &Claim, second: &Claim) -> Option<Rule> {
+    use Owner::{Data, Extension, Header, L1, L2, Name, Packed};
+    match (first.owner.min(second.owner), first.owner.max(second.owner)) {
+        (Data | Packed, _) => Some(Rule::ClusterShared),
+        (L2, L2) if first.at == second.at => Some(Rule::L2Shared),
+        (L2, L2) => Some(Rule::L2Overlap),
+        (Name, _) | (Header | Extension, Name) => Some(Rule::NameShared),
+        (Header | Extension | L1 | L2, Packed) => Some(Rule::PackedOnTable),
+        (Extension, L1 | L2 | Data) => Some(Rule::ExtensionShared),
+        (Header | Extension | L1 | L2, _) => None,
+    }
+}
