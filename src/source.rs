@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use calve_convert::Cache;
 use calve_disk::codec::aes::Passphrase;
 use calve_disk::open::{FormatOrigin, OpenedFile, escaped, lock_for_reading};
-use calve_disk::{Disk, Error as DiskError, Format, Judgement, Layer, OpenOptions, Specific};
+use calve_disk::{
+    Disk, Error as DiskError, Format, HostErrors, Judgement, Layer, OpenOptions, Specific,
+};
 use calve_upgrade::{FoundRecord, State};
 
 use crate::args::OpenArgs;
@@ -48,6 +50,8 @@ impl Request {
             passphrases: Vec::new(),
             data_file: args.data_file.clone(),
             force_share: args.force_share,
+            host_errors: HostErrors::Fail,
+            through: None,
             drop_cache: false,
             opened: Vec::new(),
         };

@@ -7,8 +7,10 @@ mod named;
 mod probe;
 
 use std::collections::HashSet;
+use std::fmt;
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::codec::aes::Passphrase;
 use crate::disk::{Disk, HostErrors, Layer};
@@ -50,11 +52,34 @@ pub struct OpenOptions {
     pub force_share: bool,
     /// What to do where the host cannot read tables of version 1 images.
     pub host_errors: HostErrors,
+    /// What the top image is read through: its bytes as they would be if something were otherwise.
+    pub through: Option<Through>,
     /// Whether to give the page cache of what was read back at once.
     pub drop_cache: bool,
     /// Files that are open already, which are taken instead of being opened by the caller's
     /// names for them: a process that may open nothing more reads through these.
     pub opened: Vec<OpenedFile>,
+}
+
+/// Makes of a file's bytes what is to be read in their place.
+#[derive(Clone)]
+pub struct Through(Arc<MakeStorage>);
+
+type MakeStorage = dyn Fn(Box<dyn Storage>) -> Result<Box<dyn Storage>> + Send + Sync;
+
+impl Through {
+    /// What `make` makes of the file.
+    pub fn new(
+        make: impl Fn(Box<dyn Storage>) -> Result<Box<dyn Storage>> + Send + Sync + 'static,
+    ) -> Self {
+        Self(Arc::new(make))
+    }
+}
+
+impl fmt::Debug for Through {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Through")
+    }
 }
 
 /// Who decided in which format an image is read.
@@ -166,7 +191,10 @@ impl Opening<'_> {
         }
         let stamp = Stamp::of(&file, &path)?;
         self.refuse_cycle(&stamp, &path)?;
-        let storage = self.storage(file, path.clone());
+        let mut storage = self.storage(file, path.clone());
+        if let (true, Some(Through(make))) = (self.layers.is_empty(), &self.options.through) {
+            storage = make(storage)?;
+        }
         let (format, format_origin) = match format {
             Some(named) => named,
             None => (probe::format_of(&*storage)?, FormatOrigin::Probed),

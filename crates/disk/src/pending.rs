@@ -122,14 +122,7 @@ impl PendingFile {
         if self.replaces {
             return rustix::fs::renameat(folder, from, folder, to);
         }
-        match rustix::fs::renameat_with(folder, from, folder, to, RenameFlags::NOREPLACE) {
-            // A file system that cannot rename without replacing can still link without it.
-            Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
-                rustix::fs::linkat(folder, from, folder, to, AtFlags::empty())?;
-                rustix::fs::unlinkat(folder, from, AtFlags::empty())
-            }
-            done => done,
-        }
+        rename_new(folder, from, to)
     }
 
     /// Takes a name away that may not last. What it replaced is gone, and then the new file is
@@ -150,6 +143,41 @@ impl Drop for PendingFile {
         // Best effort: there is nobody left to tell.
         let _ = rustix::fs::unlinkat(&self.folder, &self.name, AtFlags::empty());
     }
+}
+
+/// Gives a file the name `to` in the same folder, where nothing bears it.
+fn rename_new(folder: &File, from: &OsStr, to: &OsStr) -> std::result::Result<(), Errno> {
+    match rustix::fs::renameat_with(folder, from, folder, to, RenameFlags::NOREPLACE) {
+        // A file system that cannot rename without replacing can still link without it.
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
+            rustix::fs::linkat(folder, from, folder, to, AtFlags::empty())?;
+            rustix::fs::unlinkat(folder, from, AtFlags::empty())
+        }
+        done => done,
+    }
+}
+
+/// Gives the finished file `from` the name `target` in the same folder, where nothing bears it,
+/// and returns when that is on the medium.
+///
+/// # Errors
+/// [`Error::Refused`] where something bears the name, or either is no file name; [`Error::Io`]
+/// where the host fails.
+pub fn give_name(from: &Path, target: &Path) -> Result<()> {
+    let (Some(old), Some(new)) = (from.file_name(), target.file_name()) else {
+        return Err(Error::Refused { path: target.to_owned(), why: "is no file name".into() });
+    };
+    let failed = |error: Errno| Error::host("naming the target", target, error);
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let folder = rustix::fs::open(folder_of(target), flags, Mode::empty()).map_err(failed)?;
+    let folder = File::from(folder);
+    match rename_new(&folder, old, new) {
+        Err(Errno::EXIST) => {
+            return Err(Error::Refused { path: target.to_owned(), why: "exists already".into() });
+        }
+        done => done.map_err(failed)?,
+    }
+    folder.sync_all().map_err(|source| Error::host("syncing the folder", target, source))
 }
 
 /// The folder that a file is in, as a path that can be opened.
