@@ -2,6 +2,7 @@
 //! is here; verbs with many words of their own have a file each.
 
 mod convert;
+mod rescue;
 mod sandbox;
 mod upgrade;
 
@@ -11,6 +12,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args as Group, Parser, Subcommand, ValueEnum};
 
 pub(crate) use convert::{ConvertArgs, CopyHow, SalvageWith};
+pub(crate) use rescue::RescueArgs;
 pub(crate) use sandbox::{SandboxArgs, SandboxMode};
 pub(crate) use upgrade::{UpgradeArgs, VerifyHow};
 
@@ -35,6 +37,8 @@ pub(crate) enum Verb {
     Convert(Box<ConvertArgs>),
     /// Compare what two disks hold
     Compare(CompareArgs),
+    /// Copy what is left of a damaged disk, and say of every byte what it is
+    Rescue(Box<RescueArgs>),
     /// Make an empty raw or qcow2 image
     Create(CreateArgs),
     /// Make a version 1 image a qcow2 image where it lies, or take that back
@@ -59,6 +63,7 @@ impl Verb {
             Verb::Map(args) => ("map", &args.open, None, Vec::new()),
             Verb::Convert(args) => ("convert", &args.open, Some(&args.progress), args.makes()),
             Verb::Compare(args) => ("compare", &args.open, Some(&args.progress), Vec::new()),
+            Verb::Rescue(args) => ("rescue", &args.open, Some(&args.progress), args.makes()),
             Verb::Create(_) | Verb::Upgrade(_) => return None,
         };
         Some(Reading { name, open, progress, makes })

@@ -5,5 +5,6 @@ pub(crate) mod convert;
 pub(crate) mod create;
 pub(crate) mod info;
 pub(crate) mod map;
+pub(crate) mod rescue;
 pub(crate) mod target;
 pub(crate) mod upgrade;

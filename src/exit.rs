@@ -5,6 +5,7 @@ use std::io;
 use calve_convert::{CompareError, Error as ConvertError, Loss};
 use calve_disk::{Error as DiskError, Finding, Format};
 use calve_evidence::Error as EvidenceError;
+use calve_rescue::Error as RescueError;
 use calve_upgrade::Error as UpgradeError;
 
 use crate::print;
@@ -243,6 +244,24 @@ impl From<EvidenceError> for Failure {
             EvidenceError::Disk(error) => error.into(),
             EvidenceError::Stopped => stopped(),
             EvidenceError::Refused { .. } => Self::new(Code::Refused, text),
+            _ => Self::new(Code::Failed, text),
+        }
+    }
+}
+
+impl From<RescueError> for Failure {
+    fn from(error: RescueError) -> Self {
+        let text = error.to_string();
+        match error {
+            RescueError::Disk(error) => error.into(),
+            RescueError::Map { .. } => Self::new(Code::Refused, text)
+                .next("name another with --map, or begin anew without it"),
+            RescueError::Target { .. } => {
+                Self::new(Code::Refused, text).next("name another target, or remove what is there")
+            }
+            RescueError::Stopped => {
+                stopped().next("what was rescued is kept; run the same again to go on")
+            }
             _ => Self::new(Code::Failed, text),
         }
     }

@@ -60,6 +60,7 @@ fn run(words: &[OsString], program: &str) -> Result<Code, Failure> {
         Verb::Map(args) => command::map::run(args, program, &evidence),
         Verb::Convert(args) => command::convert::run(args, program, &evidence),
         Verb::Compare(args) => command::compare::run(args, program, &evidence),
+        Verb::Rescue(args) => command::rescue::run(args, program, &evidence),
         Verb::Create(args) => command::create::run(args, program),
         Verb::Upgrade(args) => command::upgrade::run(args, program),
     };

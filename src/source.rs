@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use calve_convert::Cache;
 use calve_disk::codec::aes::Passphrase;
-use calve_disk::open::{FormatOrigin, OpenedFile, escaped, lock_for_reading};
+use calve_disk::open::{FormatOrigin, OpenedFile, Through, escaped, lock_for_reading};
 use calve_disk::{
     Disk, Error as DiskError, Format, HostErrors, Judgement, Layer, OpenOptions, Specific,
 };
@@ -25,6 +25,8 @@ pub(crate) struct Request {
     /// Passphrases that are not read yet.
     secrets: Vec<Secret>,
     is_untrusted: bool,
+    /// Whether a disk will do of which a base is missing.
+    takes_parts: bool,
     /// The undo record beside the image, where it had to be looked for before anything was read.
     record: Option<FoundRecord>,
     is_held: bool,
@@ -60,6 +62,7 @@ impl Request {
             options,
             secrets: Vec::new(),
             is_untrusted: args.sandbox.untrusted,
+            takes_parts: false,
             record: None,
             is_held: false,
         };
@@ -136,6 +139,25 @@ impl Request {
         let cache = target::cache(mode)?;
         self.options.drop_cache = matches!(cache, Cache::None | Cache::Directsync);
         Ok(self)
+    }
+
+    /// Reads what can be read of a damaged image, `through` something where that is given: tables
+    /// that the host cannot read lose what they speak of, and a base that is not opened loses its
+    /// bytes.
+    pub(crate) fn rescuing(mut self, through: Option<Through>) -> Self {
+        (self.options.host_errors, self.takes_parts) = (HostErrors::Lose, true);
+        self.options.through = through;
+        self
+    }
+
+    /// Leaves bases closed from now on, and says whether they were to be opened.
+    pub(crate) fn leave_bases(&mut self) -> bool {
+        std::mem::replace(&mut self.options.with_bases, false)
+    }
+
+    /// How to open the disk once more, with the keys that it was opened with.
+    pub(crate) fn again(&self) -> (PathBuf, OpenOptions) {
+        (self.path.clone(), self.options.clone())
     }
 
     /// Whether the page cache of what is read is given back.
@@ -227,7 +249,7 @@ impl Request {
     fn require_whole(&self, disk: &Disk) -> Result<(), Failure> {
         let facts = disk.top().facts();
         let has_base = facts.backing.is_some() || calve_disk::open::has_lost_name(facts);
-        if !(self.is_untrusted && has_base) {
+        if self.takes_parts || !(self.is_untrusted && has_base) {
             return Ok(());
         }
         let overlay = self.path.clone();
@@ -236,7 +258,7 @@ impl Request {
             .next("map --untrusted lists what the image itself stores"))
     }
 
-    fn open_asking(&self, encrypted: &[String], accept_noise: bool) -> Result<Disk, Failure> {
+    fn open_asking(&mut self, encrypted: &[String], accept_noise: bool) -> Result<Disk, Failure> {
         let mut attempt = 1;
         loop {
             let asked = encrypted.iter().map(|path| secrets::ask(path));
@@ -255,13 +277,14 @@ impl Request {
     }
 
     fn open_judged(
-        &self,
+        &mut self,
         passphrases: Vec<Passphrase>,
         accept_noise: bool,
     ) -> Result<Disk, Failure> {
         let options = OpenOptions { passphrases, ..self.options.clone() };
         let disk = Disk::open(&self.path, &options)?;
         disk.require_keys()?;
+        self.options.passphrases = options.passphrases;
         if accept_noise {
             return Ok(disk);
         }
