@@ -48,6 +48,7 @@ fn links_between_documents_lead_somewhere() {
         "docs/qcow2-written.md",
         "docs/performance.md",
         "docs/upgrade.md",
+        "docs/rescue.md",
         "docs/untrusted.md",
         "docs/evidence.md",
     ] {

@@ -34,6 +34,8 @@ const RUNS: &[&str] = &[
     "convert -O qcow2 --salvage --map new.map IMAGE new",
     "convert --passphrase-file key -O raw secret.qcow new",
     "convert --data-file data.raw -O raw data.qcow2 new",
+    "rescue -O raw IMAGE new",
+    "rescue -O qcow2 --passphrase-file key --evidence log secret.qcow new",
     "upgrade --dry-run plain.qcow",
     "info --evidence log IMAGE",
     "map --evidence log --data-file data.raw data.qcow2",
@@ -98,7 +100,7 @@ fn runs(bench: &Bench) -> Vec<Vec<String>> {
 
 /// Takes away what a run wrote.
 fn tidy(bench: &Bench) {
-    for name in ["new", "new.map", "log", "trace"] {
+    for name in ["new", "new.map", "new.rescue", "log", "trace"] {
         let _ = std::fs::remove_file(bench.file(name));
     }
 }

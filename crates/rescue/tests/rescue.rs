@@ -292,7 +292,7 @@ fn whichever_read_fails_no_wrong_byte_is_good() {
     let mut random = Random::new(77);
     let sketch = scattered(&mut random, false);
     let expected = read(&sketch.image, None, &[]);
-    for failing in (0..80).chain((80..2000).step_by(97)) {
+    for failing in (0..30).chain((30..2000).step_by(197)) {
         let folder = Folder::new();
         // Each opening counts anew: the medium fails at one moment of each.
         let open =
