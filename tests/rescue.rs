@@ -121,3 +121,32 @@ fn full_disks_wrong_maps_and_other_peoples_files_are_refused() {
         bench.ok(&["rescue", "old", "new"]);
     }
 }
+
+#[test]
+fn a_read_that_fails_once_loses_nothing() {
+    if !common::may_trace() {
+        return;
+    }
+    let bench = Bench::new();
+    let (image, disk) = common::image();
+    bench.write("old", &image);
+    bench.write("disk", &disk);
+    let mut rescued = 0;
+    for number in 1..30 {
+        let rescue = ["rescue", "--retries", "1", "old", "new"];
+        let said = bench.run_with_fault(("pread64", "EIO", number), &rescue);
+        if said.code == Some(0) {
+            bench.ok(&["compare", "-f", "raw", "-F", "raw", "disk", "new"]);
+            rescued += 1;
+        } else {
+            // What the file is cannot be told without its first bytes, and the program's own
+            // libraries are read before.
+            let is_told = matches!(said.code, Some(1 | 127));
+            assert!(number < 8 && is_told, "read {number}: {}", said.err);
+        }
+        for name in ["new", "new.map", "new.rescue"] {
+            let _ = std::fs::remove_file(bench.file(name));
+        }
+    }
+    assert!(rescued >= 22, "{rescued} of 29");
+}
