@@ -1,6 +1,7 @@
 //! The words of the command line: verbs and letters as `qemu-img` has them. What most verbs share
 //! is here; verbs with many words of their own have a file each.
 
+mod check;
 mod convert;
 mod rescue;
 mod sandbox;
@@ -11,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args as Group, Parser, Subcommand, ValueEnum};
 
+pub(crate) use check::CheckArgs;
 pub(crate) use convert::{ConvertArgs, CopyHow, SalvageWith};
 pub(crate) use rescue::RescueArgs;
 pub(crate) use sandbox::{SandboxArgs, SandboxMode};
@@ -31,6 +33,8 @@ pub(crate) struct Args {
 pub(crate) enum Verb {
     /// Say what an image is, who made it and what to do about it
     Info(InfoArgs),
+    /// Look for damage: all tables, who owns which bytes, and with --deep all that is stored
+    Check(Box<CheckArgs>),
     /// List where the bytes of a disk are
     Map(MapArgs),
     /// Copy a disk to a new raw or qcow2 image
@@ -60,6 +64,7 @@ impl Verb {
     pub(crate) fn reading(&self) -> Option<Reading<'_>> {
         let (name, open, progress, makes) = match self {
             Verb::Info(args) => ("info", &args.open, None, Vec::new()),
+            Verb::Check(args) => ("check", &args.open, Some(&args.progress), Vec::new()),
             Verb::Map(args) => ("map", &args.open, None, Vec::new()),
             Verb::Convert(args) => ("convert", &args.open, Some(&args.progress), args.makes()),
             Verb::Compare(args) => ("compare", &args.open, Some(&args.progress), Vec::new()),
@@ -161,7 +166,7 @@ pub(crate) struct InfoArgs {
     /// Tell of every image of the backing chain
     #[arg(long, conflicts_with = "untrusted")]
     pub(crate) backing_chain: bool,
-    /// Walk all tables: count clusters and tell of everything odd
+    /// Walk all tables: count clusters and what is odd, which check lists one by one
     #[arg(long)]
     pub(crate) deep: bool,
     /// The shape of the result

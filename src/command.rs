@@ -1,5 +1,6 @@
 //! The verbs. Each reads its words, calls a library and prints what came of it.
 
+pub(crate) mod check;
 pub(crate) mod compare;
 pub(crate) mod convert;
 pub(crate) mod create;

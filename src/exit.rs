@@ -16,10 +16,10 @@ pub(crate) enum Code {
     Done,
     /// Failed; of `compare`: the disks differ.
     Failed,
-    /// Of `compare`: an image could not be opened.
-    NotOpened,
-    /// Of `compare`: where bytes are could not be told.
-    NotMapped,
+    /// Of `check`: there is corruption; of `compare`: an image could not be opened.
+    Corruption,
+    /// Of `check`: there are leaks only; of `compare`: where bytes are could not be told.
+    Leaks,
     /// Done, with recorded losses; of `compare`: bytes could not be read.
     Losses,
     Damaged,
@@ -41,8 +41,8 @@ impl Code {
         match self {
             Code::Done => 0,
             Code::Failed => 1,
-            Code::NotOpened => 2,
-            Code::NotMapped => 3,
+            Code::Corruption => 2,
+            Code::Leaks => 3,
             Code::Losses => 4,
             Code::Damaged => 10,
             Code::Key => 12,
@@ -68,8 +68,8 @@ impl Code {
     const ALL: &'static [Self] = &[
         Code::Done,
         Code::Failed,
-        Code::NotOpened,
-        Code::NotMapped,
+        Code::Corruption,
+        Code::Leaks,
         Code::Losses,
         Code::Damaged,
         Code::Key,
@@ -270,7 +270,7 @@ impl From<RescueError> for Failure {
 impl From<CompareError> for Failure {
     fn from(error: CompareError) -> Self {
         match error {
-            CompareError::Map(error) => Self::from(error).with_code(Code::NotMapped),
+            CompareError::Map(error) => Self::from(error).with_code(Code::Leaks),
             CompareError::Read(error) => match Self::from(error) {
                 changed @ Self { code: Code::Changed, .. } => changed,
                 other => other.with_code(Code::Losses),

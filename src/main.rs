@@ -5,6 +5,7 @@ mod args;
 mod command;
 mod evidence;
 mod exit;
+mod findings;
 mod list;
 mod print;
 mod progress;
@@ -57,6 +58,7 @@ fn run(words: &[OsString], program: &str) -> Result<Code, Failure> {
     let evidence = Evidence::begin(&verb, words)?;
     let outcome = match &verb {
         Verb::Info(args) => command::info::run(args, program, &evidence),
+        Verb::Check(args) => command::check::run(args, program, &evidence),
         Verb::Map(args) => command::map::run(args, program, &evidence),
         Verb::Convert(args) => command::convert::run(args, program, &evidence),
         Verb::Compare(args) => command::compare::run(args, program, &evidence),

@@ -116,12 +116,18 @@ impl Reporter {
 
 /// Refuses to hand a descriptor to a worker, which gets none.
 pub(crate) fn refuse_descriptor(args: &ProgressArgs, sandbox: &SandboxArgs) -> Result<(), Failure> {
+    if sandbox.untrusted {
+        return refuse_any_descriptor(args, "--untrusted");
+    }
+    Ok(())
+}
+
+/// The same for a verb that takes a worker without `--untrusted`. `who` is what has one.
+pub(crate) fn refuse_any_descriptor(args: &ProgressArgs, who: &str) -> Result<(), Failure> {
     let mode = args.progress.as_deref().unwrap_or_default();
-    if sandbox.untrusted && mode.starts_with("json=") {
-        return Err(Failure::usage(
-            "--untrusted: the worker gets no descriptor to tell progress on",
-        )
-        .next("--progress json tells it on standard error"));
+    if mode.starts_with("json=") {
+        let text = format!("{who}: the worker gets no descriptor to tell progress on");
+        return Err(Failure::usage(text).next("--progress json tells it on standard error"));
     }
     Ok(())
 }
@@ -172,6 +178,7 @@ fn name(stage: Stage) -> &'static str {
         Stage::Work(Phase::Syncing) => "syncing",
         Stage::Work(Phase::Verifying) => "verifying",
         Stage::Work(Phase::Comparing) => "comparing",
+        Stage::Work(Phase::Checking) => "checking",
         Stage::Digesting => "digesting",
     }
 }
@@ -214,8 +221,10 @@ impl State {
                     reason = "0 to 100"
                 )]
                 let whole = percent(reached) as u64;
-                let is_shown =
-                    matches!(reached.stage, Stage::Work(Phase::Copying | Phase::Comparing));
+                let is_shown = matches!(
+                    reached.stage,
+                    Stage::Work(Phase::Copying | Phase::Comparing | Phase::Checking)
+                );
                 if is_shown && shown.is_none_or(|shown| shown < whole) {
                     *shown = Some(whole);
                     let _ = crate::print::out(&format!("    ({:.2}/100%)\r", percent(reached)));

@@ -68,10 +68,18 @@ fn handlers() -> Result<&'static Flags, Failure> {
         signal_hook::flag::register(SIGXFSZ, Arc::default())?;
         signal_hook::flag::register(SIGUSR1, Arc::clone(&flags.tell)).map(drop)
     };
-    install().map_err(|error: std::io::Error| {
-        Failure::new(Code::Failed, format!("installing signal handlers: {error}"))
-    })?;
+    install().map_err(not_installed)?;
     Ok(flags)
+}
+
+/// Has SIGUSR1 handled, and no other: for what leaves nothing behind, so that the others may end it
+/// at once.
+pub(crate) fn install_tell() -> Result<&'static Flags, Failure> {
+    handlers()
+}
+
+fn not_installed(error: std::io::Error) -> Failure {
+    Failure::new(Code::Failed, format!("installing signal handlers: {error}"))
 }
 
 /// The signal that asked for the end, if one did.

@@ -134,6 +134,12 @@ impl Request {
         Ok(())
     }
 
+    /// Goes on where the host cannot read a table: what it speaks of is lost.
+    pub(crate) fn past_host_errors(mut self) -> Self {
+        self.options.host_errors = HostErrors::LoseAtOnce;
+        self
+    }
+
     /// Reads as the cache mode `mode` has it: past the page cache, or through it.
     pub(crate) fn reading(mut self, mode: &str) -> Result<Self, Failure> {
         let cache = target::cache(mode)?;
@@ -217,8 +223,13 @@ impl Request {
 
     /// Opens without keys: for what needs no guest byte.
     pub(crate) fn open(&self) -> Result<Disk, Failure> {
+        Ok(self.open_without_keys()?)
+    }
+
+    /// The same, with the library's own error.
+    pub(crate) fn open_without_keys(&self) -> Result<Disk, DiskError> {
         let options = OpenOptions { passphrases: Vec::new(), ..self.options.clone() };
-        Ok(Disk::open(&self.path, &options)?)
+        Disk::open(&self.path, &options)
     }
 
     /// Opens with the keys that the encrypted layers need, and judges what they yield.

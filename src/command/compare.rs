@@ -29,7 +29,7 @@ pub(crate) fn run(args: &CompareArgs, program: &str, evidence: &Evidence) -> Res
         // Nothing is said before the sources were looked at again.
         plan.output = Output::Held;
     }
-    plan.not_opened = Some(Code::NotOpened);
+    plan.not_opened = Some(Code::Corruption);
     let threshold = match worker::start(&plan, &requests.each_ref())? {
         Stage::Over(code) => return Ok(code),
         Stage::Here(threshold) => threshold,
@@ -67,7 +67,7 @@ fn request(args: &CompareArgs, file: &OsStr, format: Option<&str>) -> Result<Req
 fn not_opened(failure: Failure) -> Failure {
     match failure.code {
         Code::Usage | Code::Signal(_) => failure,
-        _ => failure.with_code(Code::NotOpened),
+        _ => failure.with_code(Code::Corruption),
     }
 }
 

@@ -9,14 +9,14 @@ use calve_disk::formats::qcow2::Qcow2Facts;
 use calve_disk::open::escaped;
 use calve_disk::{BackingReference, Facts, Finding, Layer, Rule, Specific, Status, Survey, Weight};
 use calve_upgrade::State;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::args::{InfoArgs, Shape};
 use crate::evidence::Evidence;
 use crate::exit::{Code, Failure};
-use crate::print;
 use crate::source::{self, Request};
 use crate::worker::{self, Death, Plan};
+use crate::{findings, print};
 
 pub(crate) fn run(args: &InfoArgs, program: &str, evidence: &Evidence) -> Result<Code, Failure> {
     let mut request =
@@ -113,7 +113,7 @@ impl<'a> Report<'a> {
         let target = print::quoted(&target_name(&self.name()));
         if self.has(Weight::Damage) {
             return format!(
-                "damaged: look for a better copy; or take what is left: \
+                "damaged: calve check lists all of it; look for a better copy; or take what is left: \
                  calve convert -p --salvage --map lost.map -O qcow2 {name} {target}"
             );
         }
@@ -247,7 +247,7 @@ impl<'a> Report<'a> {
         ));
         line(format!("    disk size: {}", print::size(self.disk_size)));
         for (count, first) in self.odd.values() {
-            line(finding_line(*count, first));
+            line(findings::line(*count, first));
         }
         if let Some((_, text)) = self.upgrade {
             line(format!("upgrade: {text}"));
@@ -270,7 +270,7 @@ fn tell_death(args: &InfoArgs, death: &Death) -> Result<Code, Failure> {
         }))?,
         Shape::Human => {
             let mut text = format!("image: {name}\n");
-            let _ = writeln!(text, "{}", finding_line(1, &Death::FINDING));
+            let _ = writeln!(text, "{}", findings::line(1, &Death::FINDING));
             let _ = writeln!(text, "worker: {}\nadvice: {advice}", death.how);
             print::out(&text)?;
         }
@@ -302,33 +302,13 @@ fn target_name(name: &str) -> String {
     format!("{}.qcow2", stem.unwrap_or(name))
 }
 
-fn finding_line(count: u64, first: &Finding) -> String {
-    let rule = first.rule;
-    let times = if count > 1 { format!(", {count} times, first") } else { String::new() };
-    format!("{}{times}: {first}; {}", rule.weight().word(), rule.next())
-}
-
 fn finding_json(count: u64, first: &Finding) -> Value {
-    let mut value = Map::new();
-    value.insert("rule".into(), json!(first.rule.number()));
-    value.insert("weight".into(), json!(first.rule.weight().word()));
-    value.insert("statement".into(), json!(first.rule.statement()));
+    let mut value = findings::object(first);
     value.insert("count".into(), json!(count));
-    if let Some(at) = first.at {
-        value.insert("host-offset".into(), json!(at.get()));
-    }
-    if let Some(guest) = first.guest {
-        value.insert("start".into(), json!(guest.start.get()));
-        value.insert("length".into(), json!(guest.length));
-    }
-    if let Some(found) = first.value {
-        value.insert("value".into(), json!(found));
-    }
-    value.insert("next".into(), json!(first.rule.next()));
     Value::Object(value)
 }
 
-fn survey_json(survey: &Survey) -> Value {
+pub(super) fn survey_json(survey: &Survey) -> Value {
     json!({
         "total-clusters": survey.total,
         "allocated-clusters": survey.allocated,

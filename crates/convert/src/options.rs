@@ -163,6 +163,8 @@ pub enum Phase {
     Verifying,
     /// Reading two disks side by side.
     Comparing,
+    /// Reading what an image stores, to see whether it is good.
+    Checking,
 }
 
 /// What a conversion did.

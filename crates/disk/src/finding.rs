@@ -176,9 +176,6 @@ rules! {
     NeverWritten "Q39" Suspect
         "a sector of an encrypted cluster holds zeros instead of ciphertext"
         "nothing: it was never written, and reads as noise";
-    ExtensionShared "Q40" Suspect
-        "Xen's extended header has bytes that a table or a cluster claims too"
-        "take what is left with rescue";
     Qcow2HeaderCut "V1" Damage
         "the file ends inside the header"
         "look for a longer copy of the file";

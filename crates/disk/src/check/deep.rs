@@ -12,9 +12,9 @@ use crate::error::{Error, Result};
 use crate::extent::{Codec, Encoding, Extent, ExtentList, Payload, Stored};
 use crate::finding::{Finding, Rule};
 use crate::formats::Format;
-use crate::units::{GuestOffset, GuestRange, SECTOR, in_memory};
+use crate::units::{ClusterSize, GuestOffset, GuestRange, SECTOR, in_memory};
 
-/// Guest bytes of one batch.
+/// Guest bytes of one batch, where no cluster is longer.
 const BATCH: u64 = 1 << 20;
 
 /// Plain bytes that are looked into where nobody asked for all: forgotten flags are no accident
@@ -40,6 +40,7 @@ pub(super) fn run(
         extents: ExtentList::default(),
         used: 0,
         turn: 0,
+        cluster: facts.cluster_size,
         left: if options.is_deep { u64::MAX } else { SAMPLE },
         takes_packed: options.is_deep,
     };
@@ -78,6 +79,7 @@ struct Source<'a> {
     extents: ExtentList,
     used: usize,
     turn: u64,
+    cluster: Option<ClusterSize>,
     /// Guest bytes that are still to be looked into.
     left: u64,
     takes_packed: bool,
@@ -86,7 +88,8 @@ struct Source<'a> {
 impl Source<'_> {
     fn pull(&mut self) -> Result<Option<(u64, Vec<Extent>)>> {
         let mut batch: Vec<Extent> = Vec::new();
-        let mut room = BATCH.min(self.left);
+        let most = self.cluster.map_or(BATCH, |cluster| cluster.bytes().max(BATCH));
+        let mut room = most.min(self.left);
         while room > 0 {
             let Some(extent) = self.extents.as_slice().get(self.used).copied() else {
                 if self.walked >= self.end || !self.walk()? {
@@ -102,14 +105,18 @@ impl Source<'_> {
             let start = batch.last().map_or(extent.range.start, |last| last.range.end());
             let first = batch.first().map_or(start, |first| first.range.start);
             // One buffer holds a batch: what lies far apart is of another one.
-            if extent.range.start - first > BATCH {
+            if extent.range.start - first > most {
+                break;
+            }
+            if is_packed && !self.takes_packed {
+                self.used += 1;
+                continue;
+            }
+            let taken = self.fitting(extent.range, room);
+            if taken == 0 {
                 break;
             }
             self.used += 1;
-            if is_packed && !self.takes_packed {
-                continue;
-            }
-            let taken = extent.range.length.min(room);
             batch.push(
                 extent.clipped(GuestRange::new(extent.range.start, taken)).in_layer(self.layer),
             );
@@ -129,6 +136,17 @@ impl Source<'_> {
         }
         self.turn += 1;
         Ok(Some((self.turn - 1, batch)))
+    }
+
+    /// How many of the bytes of `range` fit into `room`: all, or whole clusters, which are judged
+    /// as a whole.
+    fn fitting(&self, range: GuestRange, room: u64) -> u64 {
+        if range.length <= room {
+            return range.length;
+        }
+        let end = (range.start + room).get();
+        let end = self.cluster.map_or(end, |cluster| cluster.floor(end));
+        end.saturating_sub(range.start.get())
     }
 
     fn walk(&mut self) -> Result<bool> {
@@ -250,45 +268,40 @@ impl Worker<'_, '_> {
                 Encoding::Packed { .. } => {
                     run.counts[0].fetch_add(1, Ordering::Relaxed);
                 }
-                Encoding::Encrypted => self.ciphertext(extent, &stored)?,
+                Encoding::Encrypted => self.ciphertext(extent, &stored),
                 Encoding::Plain => self.plain(extent, &stored, start),
             }
         }
         Ok(())
     }
 
-    /// Looks for sectors that hold zeros: ciphertext never does.
-    fn ciphertext(&mut self, extent: &Extent, stored: &Stored) -> Result<()> {
-        let storage = self.run.disk.layers()[self.run.layer].image.storage();
+    /// Looks for sectors that hold zeros: ciphertext never does. Without a key it is also the
+    /// one to read them.
+    fn ciphertext(&mut self, extent: &Extent, stored: &Stored) {
+        let image = &self.run.disk.layers()[self.run.layer].image;
+        let has_key = image.cipher().is_some();
         let mut bytes = vec![0; in_memory(stored.length)];
-        if storage.read_at(&mut bytes, stored.at).is_err() {
-            // Told of already where there is a key; else by whoever reads it.
-            return Ok(());
-        }
-        let mut never: Option<GuestRange> = None;
-        for (number, sector) in (0..).zip(bytes.chunks_exact(in_memory(SECTOR))) {
-            if sector.iter().any(|byte| *byte != 0) {
-                continue;
-            }
-            let guest = extent.range.start + number * SECTOR;
-            match &mut never {
-                Some(range) if range.end() == guest => range.length += SECTOR,
-                _ => {
-                    if let Some(range) = never.replace(GuestRange::new(guest, SECTOR)) {
-                        self.never_written(extent, stored, range);
-                    }
+        let is_whole = image.data_storage().read_at(&mut bytes, stored.at).is_ok();
+        for (number, sector) in (0..).zip(bytes.chunks_mut(in_memory(SECTOR))) {
+            let at = stored.at + number * SECTOR;
+            let is_read = is_whole || image.data_storage().read_at(sector, at).is_ok();
+            let rule = match is_read {
+                false if has_key => continue,
+                false => Rule::Unreadable,
+                true if sector.iter().all(|byte| *byte == 0) => Rule::NeverWritten,
+                true => continue,
+            };
+            let length = sector.len() as u64;
+            let guest = GuestRange::new(extent.range.start + number * SECTOR, length);
+            match self.findings.last_mut() {
+                Some(Finding { rule: last, guest: Some(range), .. })
+                    if *last == rule && range.end() == guest.start =>
+                {
+                    range.length += length;
                 }
+                _ => self.findings.push(Finding::new(rule).at(at).guest(guest)),
             }
         }
-        if let Some(range) = never {
-            self.never_written(extent, stored, range);
-        }
-        Ok(())
-    }
-
-    fn never_written(&mut self, extent: &Extent, stored: &Stored, range: GuestRange) {
-        let at = stored.at + (range.start - extent.range.start);
-        self.findings.push(Finding::new(Rule::NeverWritten).at(at).guest(range));
     }
 
     /// Looks for packed streams where plain bytes should be.

@@ -106,8 +106,9 @@ pub(super) fn run(
             window.add_met(image, met, guest);
             Ok(())
         })?;
+        window.finish();
         let end = window.end;
-        window.finished().iter().try_for_each(|row| tell(row.claim(image)))?;
+        window.rows.iter().try_for_each(|row| tell(row.claim(image)))?;
         if end == u64::MAX {
             return Ok(());
         }
@@ -220,11 +221,72 @@ impl Window {
         self.rows.truncate(kept);
     }
 
-    fn finished(mut self) -> Vec<Row> {
+    /// Makes the rows the claims of the window, which may become smaller once more.
+    fn finish(&mut self) {
         if let Some(held) = self.held.take() {
             self.push(held);
         }
         self.merge();
-        self.rows
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::path::Path;
+
+    use calve_testkit::{Random, Sketch, seeds};
+
+    use super::*;
+    use crate::storage::Storage;
+
+    struct Bytes(Vec<u8>);
+
+    impl Storage for Bytes {
+        fn path(&self) -> &Path {
+            Path::new("bytes")
+        }
+
+        fn size(&self) -> io::Result<u64> {
+            Ok(self.0.len() as u64)
+        }
+
+        fn read_at(&self, out: &mut [u8], at: HostOffset) -> io::Result<()> {
+            if out.is_empty() {
+                return Ok(());
+            }
+            let start = crate::units::in_memory(at.get());
+            let bytes = self.0.get(start..).and_then(|rest| rest.get(..out.len()));
+            out.copy_from_slice(bytes.ok_or(io::ErrorKind::UnexpectedEof)?);
+            Ok(())
+        }
+    }
+
+    fn claims(image: &Qcow1Image, most: usize) -> Vec<Claim> {
+        let mut claims = Vec::new();
+        let mut add = |claim| {
+            claims.push(claim);
+            Ok(())
+        };
+        run(image, most, &mut add).expect("memory");
+        claims
+    }
+
+    #[test]
+    fn a_small_window_tells_the_same_as_a_large_one() {
+        for seed in seeds("CALVE_MODEL_CASES", 200) {
+            let mut random = Random::new(seed);
+            let mut sketch = Sketch::legal(&mut random);
+            if random.once_in(2) {
+                sketch.damage(&mut random);
+            }
+            let Ok(image) = Qcow1Image::open(Box::new(Bytes(sketch.image)), None) else {
+                continue;
+            };
+            let expected = claims(&image, MOST);
+            for most in [8, 9, 16, 31, 64] {
+                assert_eq!(claims(&image, most), expected, "seed {seed}, {most} at once");
+            }
+        }
     }
 }

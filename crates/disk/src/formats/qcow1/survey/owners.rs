@@ -5,7 +5,7 @@ use crate::claim::{Claim, Owner};
 use crate::error::Result;
 use crate::finding::{Finding, Rule};
 use crate::formats::qcow1::Qcow1Image;
-use crate::units::{GuestRange, HostOffset};
+use crate::units::{GuestRange, HostOffset, SECTOR};
 
 /// Tells of all that overlaps and of all that nobody claims, and says how many bytes the latter
 /// are.
@@ -57,13 +57,7 @@ impl Sweep<'_> {
             }
             whole => whole,
         };
-        let finding = Finding { guest, other: other.map(|range| range.start), ..finding };
-        for _ in 0..second.times.min(2) {
-            (self.report)(finding);
-            if second.times == 1 {
-                break;
-            }
-        }
+        (self.report)(Finding { guest, other: other.map(|range| range.start), ..finding });
     }
 
     /// The guest bytes that a claim has from host offset `at` on.
@@ -78,6 +72,16 @@ impl Sweep<'_> {
         (!range.is_empty()).then_some(range)
     }
 
+    /// Where the padding of what ends at `start` ends, where it is none up to a multiple: QEMU
+    /// writes the L1 table in whole sectors, wherever it begins.
+    fn padded(&self, start: u64) -> u64 {
+        let l1 = self.image.header.l1_range();
+        match start == l1.end {
+            true => l1.start + (l1.end - l1.start).next_multiple_of(SECTOR),
+            false => start,
+        }
+    }
+
     /// Padding up to the next cluster or sector is how writers align; only more is a leak.
     fn leak(&mut self, start: u64, end: u64) {
         let end = end.min(self.image.tables.pages.file_size);
@@ -85,7 +89,7 @@ impl Sweep<'_> {
         if start >= end {
             return;
         }
-        let aligned = self.image.header.cluster_size.ceil(start);
+        let aligned = self.image.header.cluster_size.ceil(start).max(self.padded(start));
         if aligned < end {
             self.leaked += end - aligned;
             let finding = Finding::new(Rule::Leak).at(HostOffset::new(aligned));
@@ -104,7 +108,6 @@ fn rule_of(first: &Claim, second: &Claim) -> Option<Rule> {
         (L2, L2) => Some(Rule::L2Overlap),
         (Name, _) | (Header | Extension, Name) => Some(Rule::NameShared),
         (Header | Extension | L1 | L2, Packed) => Some(Rule::PackedOnTable),
-        (Extension, L1 | L2 | Data) => Some(Rule::ExtensionShared),
         (Header | Extension | L1 | L2, _) => None,
     }
 }
