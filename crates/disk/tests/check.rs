@@ -109,7 +109,6 @@ fn q31_a_name_on_other_bytes_is_told() {
 #[test]
 fn q32_two_tables_that_overlap_in_part_are_told() {
     let mut builder = Builder::new(12, 9, 8 << 20);
-    builder.plain(0, &noise(0, 4096));
     let table = builder.table_of(0);
     builder.cut(table + 16384);
     builder.table_at(1, table + 512);

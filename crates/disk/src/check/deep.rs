@@ -21,6 +21,10 @@ const BATCH: u64 = 1 << 20;
 /// of one cluster.
 const SAMPLE: u64 = 256 << 10;
 
+/// Steps of the walk, each of a table at most, in which such bytes are looked for: a few MiB of
+/// tables can say that a large disk is the same nothing all over.
+const SAMPLE_STEPS: u64 = 1024;
+
 pub(super) fn run(
     disk: &Disk,
     layer: usize,
@@ -42,6 +46,7 @@ pub(super) fn run(
         turn: 0,
         cluster: facts.cluster_size,
         left: if options.is_deep { u64::MAX } else { SAMPLE },
+        steps: if options.is_deep { u64::MAX } else { SAMPLE_STEPS },
         takes_packed: options.is_deep,
     };
     let run = Run {
@@ -82,6 +87,8 @@ struct Source<'a> {
     cluster: Option<ClusterSize>,
     /// Guest bytes that are still to be looked into.
     left: u64,
+    /// Steps of the walk that are still to be made.
+    steps: u64,
     takes_packed: bool,
 }
 
@@ -92,9 +99,10 @@ impl Source<'_> {
         let mut room = most.min(self.left);
         while room > 0 {
             let Some(extent) = self.extents.as_slice().get(self.used).copied() else {
-                if self.walked >= self.end || !self.walk()? {
+                if self.walked >= self.end || self.steps == 0 {
                     break;
                 }
+                self.walk()?;
                 continue;
             };
             let Payload::Stored(stored) = extent.payload else {
@@ -149,13 +157,14 @@ impl Source<'_> {
         end.saturating_sub(range.start.get())
     }
 
-    fn walk(&mut self) -> Result<bool> {
+    fn walk(&mut self) -> Result<()> {
+        self.steps -= 1;
         self.extents.restart(self.walked);
         self.used = 0;
         let range = GuestRange::between(self.walked, self.end);
         self.disk.layers()[self.layer].image.map(range, &mut self.extents)?;
         self.walked = self.extents.next();
-        Ok(true)
+        Ok(())
     }
 }
 
