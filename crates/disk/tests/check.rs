@@ -463,10 +463,9 @@ fn slow_leaks(image: &[u8], owners: &[(u32, u32)]) -> Vec<Range<u64>> {
         }
         let length = owners[at..].iter().take_while(|owners| owners.0 == 0).count();
         let (start, end) = (at as u64, (at + length) as u64);
-        let mut from = start.next_multiple_of(cluster);
-        if start == l1.end {
-            from = from.max(l1.start + (l1.end - l1.start).next_multiple_of(512));
-        }
+        // QEMU writes its L1 table in whole sectors.
+        let padded = l1.start + (l1.end - l1.start).next_multiple_of(512);
+        let from = if start == l1.end { padded } else { start }.next_multiple_of(cluster);
         if from < end {
             leaks.push(from..end);
         }

@@ -89,7 +89,7 @@ impl Sweep<'_> {
         if start >= end {
             return;
         }
-        let aligned = self.image.header.cluster_size.ceil(start).max(self.padded(start));
+        let aligned = self.image.header.cluster_size.ceil(self.padded(start));
         if aligned < end {
             self.leaked += end - aligned;
             let finding = Finding::new(Rule::Leak).at(HostOffset::new(aligned));
