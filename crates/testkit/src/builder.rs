@@ -118,6 +118,21 @@ impl Builder {
         self.size.div_ceil(1 << (self.cluster_bits + self.l2_bits))
     }
 
+    /// Entries of an L2 table.
+    pub fn l2_entries(&self) -> u64 {
+        1 << self.l2_bits
+    }
+
+    /// The host bytes of the L1 table.
+    pub fn l1_range(&self) -> std::ops::Range<u64> {
+        self.l1_at..self.l1_at + self.l1_entries() * 8
+    }
+
+    /// Where the L2 tables are, in the order of the disk.
+    pub fn tables(&self) -> Vec<u64> {
+        self.tables.values().copied().collect()
+    }
+
     /// How long the file is so far.
     pub fn length(&self) -> u64 {
         self.bytes.len() as u64

@@ -3,8 +3,10 @@
 //! This is the only place that can write version 1.
 
 mod builder;
+mod flips;
 mod mounted;
 mod pack;
+mod planted;
 mod random;
 mod reference;
 mod storage;
@@ -13,8 +15,10 @@ pub mod corpus;
 pub mod qemu;
 
 pub use builder::{Builder, XenOrder};
+pub use flips::{BASE_NAME, Field, Specimen};
 pub use mounted::Mounted;
 pub use pack::{Encryption, deflated};
+pub use planted::{Kind, Planted};
 pub use random::{Random, Sketch, seeds};
 pub use reference::{Reference, inflated, read};
 pub use storage::{Access, Faulty, Memory, Recorder, Recording};

@@ -8,10 +8,12 @@ use calve_disk::formats::qcow2::{Qcow2Image, Qcow2Target, Qcow2TargetOptions};
 use calve_disk::formats::raw::RawImage;
 use calve_disk::units::{ClusterSize, GuestRange, HostOffset};
 use calve_disk::{
-    Disk, Extent, Form, Found, HostErrors, Layer, Payload, Result, Scratch, Storage, StorageMut,
-    TableWrite, Target,
+    CheckOptions, Disk, Extent, Finding, Form, Found, HostErrors, Layer, Payload, Result, Scratch,
+    Storage, StorageMut, TableWrite, Target,
 };
 use calve_testkit::Memory;
+use std::num::NonZeroUsize;
+use std::sync::atomic::AtomicBool;
 
 /// The disk that a version 1 image in memory makes, over a raw base if there is one.
 pub(crate) fn disk(
@@ -137,4 +139,18 @@ pub(crate) fn write_qcow2(
 /// The disk that a qcow2 image makes.
 pub(crate) fn qcow2(storage: Box<dyn Storage>) -> Result<Disk> {
     Ok(Disk::of_layers(vec![Layer::detached(Box::new(Qcow2Image::open(storage, None, None)?))]))
+}
+
+/// What a deep check of the image on top finds.
+pub(crate) fn checked(disk: &Disk) -> Result<Vec<Finding>> {
+    let stop = AtomicBool::new(false);
+    let options = CheckOptions {
+        is_deep: true,
+        threads: NonZeroUsize::MIN,
+        stop: &stop,
+        progress: &|_, _| {},
+    };
+    let mut findings = Vec::new();
+    disk.check(0, &options, &mut |finding| findings.push(finding))?;
+    Ok(findings)
 }
