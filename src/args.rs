@@ -3,6 +3,7 @@
 
 mod check;
 mod convert;
+mod examine;
 mod rescue;
 mod sandbox;
 mod upgrade;
@@ -14,6 +15,7 @@ use clap::{Args as Group, Parser, Subcommand, ValueEnum};
 
 pub(crate) use check::CheckArgs;
 pub(crate) use convert::{ConvertArgs, CopyHow, SalvageWith};
+pub(crate) use examine::{CarveArgs, LayoutArgs, LayoutShape, TimelineArgs, TimelineShape};
 pub(crate) use rescue::RescueArgs;
 pub(crate) use sandbox::{SandboxArgs, SandboxMode};
 pub(crate) use upgrade::{UpgradeArgs, VerifyHow};
@@ -47,6 +49,12 @@ pub(crate) enum Verb {
     Create(CreateArgs),
     /// Make a version 1 image a qcow2 image where it lies, or take that back
     Upgrade(Box<UpgradeArgs>),
+    /// Say of every byte of a version 1 file what it is
+    Layout(LayoutArgs),
+    /// List what a version 1 file holds in the order in which it was first written
+    Timeline(TimelineArgs),
+    /// Take out what nothing in a version 1 file refers to any more
+    Carve(CarveArgs),
 }
 
 /// What verbs that read images have in common.
@@ -69,6 +77,9 @@ impl Verb {
             Verb::Convert(args) => ("convert", &args.open, Some(&args.progress), args.makes()),
             Verb::Compare(args) => ("compare", &args.open, Some(&args.progress), Vec::new()),
             Verb::Rescue(args) => ("rescue", &args.open, Some(&args.progress), args.makes()),
+            Verb::Layout(args) => ("layout", &args.open, None, Vec::new()),
+            Verb::Timeline(args) => ("timeline", &args.open, None, Vec::new()),
+            Verb::Carve(args) => ("carve", &args.open, None, vec![&*args.folder]),
             Verb::Create(_) | Verb::Upgrade(_) => return None,
         };
         Some(Reading { name, open, progress, makes })

@@ -282,7 +282,7 @@ impl From<CompareError> for Failure {
 }
 
 /// The code of the signal that stopped the run.
-fn stopped() -> Failure {
+pub(crate) fn stopped() -> Failure {
     let signal = crate::signals::received().unwrap_or(2);
     Failure::new(Code::Signal(signal), format!("stopped by signal {signal}"))
         .next("nothing was left behind")

@@ -63,6 +63,9 @@ fn run(words: &[OsString], program: &str) -> Result<Code, Failure> {
         Verb::Convert(args) => command::convert::run(args, program, &evidence),
         Verb::Compare(args) => command::compare::run(args, program, &evidence),
         Verb::Rescue(args) => command::rescue::run(args, program, &evidence),
+        Verb::Layout(args) => command::layout::run(args, program, &evidence),
+        Verb::Timeline(args) => command::timeline::run(args, program, &evidence),
+        Verb::Carve(args) => command::carve::run(args, program, &evidence),
         Verb::Create(args) => command::create::run(args, program),
         Verb::Upgrade(args) => command::upgrade::run(args, program),
     };

@@ -18,6 +18,20 @@ pub(crate) fn out(text: &str) -> Result<(), Failure> {
     }
 }
 
+/// Writes what a library writes to standard output. A reader who has gone away has seen enough, and
+/// ends it.
+pub(crate) fn report(
+    write: impl FnOnce(&mut dyn Write) -> calve_disk::Result<()>,
+) -> Result<(), Failure> {
+    let mut stdout = io::stdout().lock();
+    match write(&mut stdout) {
+        Err(calve_disk::Error::Io { source, .. }) if source.kind() == io::ErrorKind::BrokenPipe => {
+            Ok(())
+        }
+        done => Ok(done?),
+    }
+}
+
 /// Writes a document to standard output, indented as `qemu-img` does it.
 pub(crate) fn json(value: &Value) -> Result<(), Failure> {
     let mut bytes = Vec::new();

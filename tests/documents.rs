@@ -51,6 +51,7 @@ fn links_between_documents_lead_somewhere() {
         "docs/rescue.md",
         "docs/untrusted.md",
         "docs/evidence.md",
+        "docs/examine.md",
     ] {
         let text = document(name);
         for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
@@ -64,8 +65,9 @@ fn links_between_documents_lead_somewhere() {
 #[test]
 fn every_file_of_the_sources_has_its_line_in_the_architecture() {
     let text = document("docs/architecture.md");
-    let crates = ["confine", "convert", "disk", "evidence", "fuzzing", "upgrade"]
-        .map(|name| format!("crates/{name}/src"));
+    let crates =
+        ["confine", "convert", "disk", "evidence", "examine", "fuzzing", "rescue", "upgrade"]
+            .map(|name| format!("crates/{name}/src"));
     for folder in crates.into_iter().chain(["src".to_owned()]) {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(&folder);
         for entry in std::fs::read_dir(path).expect("a folder") {
