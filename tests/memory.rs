@@ -11,7 +11,9 @@ use common::Bench;
 /// What has to succeed in so many KiB of address space.
 fn within(bench: &Bench, kibibytes: u64, arguments: &[&str]) {
     let said = bench.run_within(kibibytes, arguments);
-    assert_eq!(said.code, Some(0), "{arguments:?}: {}", said.err);
+    // Of check: there is room that nothing refers to.
+    let is_leaky = arguments[0] == "check" && said.code == Some(3);
+    assert!(said.code == Some(0) || is_leaky, "{arguments:?}: {}", said.err);
 }
 
 const LIMIT: u64 = 64 << 10;
@@ -43,6 +45,7 @@ fn large_images_of_every_kind() {
             converts(&bench, &[target, &[source, "new"]].concat());
         }
         within(&bench, LIMIT, &["info", "--deep", source]);
+        within(&bench, LIMIT, &["check", "--deep", "-m", "2", source]);
         within(&bench, LIMIT, &["compare", source, "new"]);
         within(&bench, LIMIT, &["map", "--evidence", "log", source]);
         std::fs::remove_file(bench.file("log")).expect("a log");
