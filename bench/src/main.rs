@@ -6,6 +6,7 @@
 #![expect(clippy::print_stdout, reason = "its result is a table")]
 
 mod cases;
+mod flips;
 mod limits;
 mod measure;
 mod programs;
@@ -49,9 +50,12 @@ struct Arguments {
     #[arg(long, default_value_t = 2048)]
     size: u64,
     /// Only classes whose name contains this; small, libraries, sinks, threads, shared and
-    /// upgrades are the other tables
+    /// upgrades are the other tables, and flips is one that is made only where it is named
     #[arg(long)]
     only: Option<String>,
+    /// Of the bits of L2 tables flip one in so many: 7 meets every bit of an entry somewhere
+    #[arg(long, default_value_t = 1)]
+    every: usize,
     /// Write table, chart and single runs to files that begin like this
     #[arg(long)]
     keep: Option<String>,
@@ -73,6 +77,14 @@ fn main() -> io::Result<()> {
 fn run(arguments: &Arguments, calve: &str) -> io::Result<()> {
     let Arguments { folder, rounds, .. } = arguments;
     let rounds = *rounds;
+    if arguments.only.as_deref() == Some("flips") {
+        let text = flips::table(folder, calve, arguments.every)?;
+        println!("{text}");
+        return arguments
+            .keep
+            .as_ref()
+            .map_or(Ok(()), |keep| std::fs::write(format!("{keep}.md"), &text));
+    }
     cases::prepare(folder, arguments.size << 20)?;
     let processors = std::thread::available_parallelism()?;
     let mut text = format!(
