@@ -52,6 +52,7 @@ fn links_between_documents_lead_somewhere() {
         "docs/untrusted.md",
         "docs/evidence.md",
         "docs/examine.md",
+        "docs/reliability.md",
     ] {
         let text = document(name);
         for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {

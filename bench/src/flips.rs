@@ -196,9 +196,7 @@ pub(crate) fn table(folder: &Path, calve: &str, every: usize) -> io::Result<Stri
     for specimen in [Specimen::small_plain(), Specimen::small_packed(), Specimen::small_overlay()] {
         let folder = folder.join("flips");
         fs::create_dir_all(&folder)?;
-        let table = one(&folder, calve, &specimen, every)?;
-        eprint!("{table}");
-        text += &table;
+        text += &one(&folder, calve, &specimen, every)?;
         fs::remove_dir_all(&folder)?;
     }
     Ok(text)

@@ -83,7 +83,7 @@ impl Kind {
         }),
         kind("L1 entry misaligned", &["Q14"], Layout::Any, |sound, random| {
             let (index, at) = sound.some_table(random);
-            sound.builder.l1_entry(index, at | 1 + random.below(511));
+            sound.builder.l1_entry(index, at | (1 + random.below(511)));
         }),
         kind("L1 entry onto the L1 table", &["Q15"], Layout::AlignedL1, |sound, random| {
             let (index, _) = sound.some_table(random);
@@ -105,7 +105,7 @@ impl Kind {
         }),
         kind("L2 entry misaligned", &["Q17"], Layout::Any, |sound, random| {
             let (cluster, at) = sound.some_plain(random);
-            sound.builder.entry(cluster, at | 1 + random.below(511));
+            sound.builder.entry(cluster, at | (1 + random.below(511)));
         }),
         kind("L2 entry at no possible offset", &["Q17"], Layout::Any, |sound, random| {
             let (cluster, at) = sound.some_plain(random);
