@@ -26,7 +26,8 @@ pub(super) fn run(data: &[u8]) {
     // What was decoded before leaves no trace.
     let again = unpacker.fill(Codec::Deflate, stream, &mut cluster);
     assert_eq!(again, filled, "a used decoder finds something else");
-    check_packing(&mut unpacker, stream);
+    // Packing takes longer than all else together: a little shows as much.
+    check_packing(&mut unpacker, &stream[..stream.len().min(2048)]);
     check_zstd(&mut unpacker, stream, &mut cluster);
 }
 
