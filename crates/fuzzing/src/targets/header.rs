@@ -38,9 +38,8 @@ pub(super) fn run(data: &[u8]) {
 
 /// Whether the bytes begin as version 1 does, as far as there are any (Q1).
 fn is_version_1(bytes: &[u8]) -> bool {
-    bytes.len() >= 4 && b"QFI\xFB\0\0\0\x01".starts_with(&bytes[..bytes.len().min(8)])
-        || bytes.starts_with(b"QFI\xFB\0\0\0\x01")
-        || bytes.len() < 8 && bytes.starts_with(b"QFI\xFB")
+    let version = bytes.get(4..8);
+    bytes.starts_with(b"QFI\xFB") && version.is_none_or(|version| version == [0, 0, 0, 1])
 }
 
 /// The rules that make a header unusable and that this one breaks.
