@@ -21,8 +21,9 @@ const LONGEST: Duration = Duration::from_secs(1);
 const FOR_A_MEBIBYTE: Duration = Duration::from_millis(10);
 
 /// The codes that a file may be the reason of: done, done with losses, damaged, a passphrase or a
-/// base missing, refused, not supported; and 2, with which `compare` says any of these.
-const CODES: [i32; 8] = [0, 2, 4, 10, 12, 13, 18, 63];
+/// base missing, refused, not supported; 2, with which `compare` says any of these; and what `check`
+/// finds.
+const CODES: [i32; 9] = [0, 2, 3, 4, 10, 12, 13, 18, 63];
 
 #[test]
 #[expect(clippy::print_stderr, reason = "figures for docs/reliability.md")]
@@ -68,14 +69,15 @@ fn no_file_makes_the_program_crash_or_hang_or_take_much_memory() {
 /// What is done with each file. Maps are of the front: a map has a line for each piece.
 fn commands(kind: Kind) -> &'static [&'static [&'static str]] {
     const ALL: &[&[&str]] = &[
-        &["info", "--deep", "image"],
-        &["info", "--output", "json", "image"],
+        &["info", "--deep", "--sandbox=off", "image"],
+        &["check", "--deep", "--sandbox=off", "image"],
+        &["info", "--output", "json", "--sandbox=off", "image"],
         &["map", "--max-length", "64M", "image"],
         &["compare", "-q", "image", "image"],
         &["convert", "-q", "-m", "2", "--force", "--salvage", "-O", "qcow2", "image", "new"],
         &["upgrade", "-q", "--dry-run", "image"],
     ];
-    if kind == Kind::Version1 { ALL } else { &ALL[..5] }
+    if kind == Kind::Version1 { ALL } else { &ALL[..6] }
 }
 
 /// What all programs that were started and have ended had of a processor.
