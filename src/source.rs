@@ -161,6 +161,17 @@ impl Request {
         std::mem::replace(&mut self.options.with_bases, false)
     }
 
+    /// Opens this file as the top image's base, in this format.
+    pub(crate) fn take_base(&mut self, path: PathBuf, format: Format) {
+        self.options.with_bases = true;
+        (self.options.bases, self.options.base_formats) = (vec![path], vec![format]);
+    }
+
+    /// Takes this passphrase without asking for one.
+    pub(crate) fn take_passphrase(&mut self, passphrase: Passphrase) {
+        self.options.passphrases = vec![passphrase];
+    }
+
     /// How to open the disk once more, with the keys that it was opened with.
     pub(crate) fn again(&self) -> (PathBuf, OpenOptions) {
         (self.path.clone(), self.options.clone())

@@ -49,6 +49,7 @@ fn links_between_documents_lead_somewhere() {
         "docs/performance.md",
         "docs/upgrade.md",
         "docs/rescue.md",
+        "docs/rebuild.md",
         "docs/untrusted.md",
         "docs/evidence.md",
         "docs/examine.md",
@@ -66,9 +67,11 @@ fn links_between_documents_lead_somewhere() {
 #[test]
 fn every_file_of_the_sources_has_its_line_in_the_architecture() {
     let text = document("docs/architecture.md");
-    let crates =
-        ["confine", "convert", "disk", "evidence", "examine", "fuzzing", "rescue", "upgrade"]
-            .map(|name| format!("crates/{name}/src"));
+    let crates = [
+        "confine", "convert", "disk", "evidence", "examine", "fuzzing", "rebuild", "rescue",
+        "upgrade",
+    ]
+    .map(|name| format!("crates/{name}/src"));
     for folder in crates.into_iter().chain(["src".to_owned()]) {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(&folder);
         for entry in std::fs::read_dir(path).expect("a folder") {

@@ -150,3 +150,65 @@ fn a_read_that_fails_once_loses_nothing() {
     }
     assert!(rescued >= 22, "{rescued} of 29");
 }
+
+#[test]
+fn a_lost_header_and_a_lost_table_are_found_again_where_that_is_asked_for() {
+    let bench = Bench::new();
+    let (image, disk) = common::image();
+    bench.write("disk", &disk);
+    let mut no_magic = image.clone();
+    no_magic[..8].fill(0);
+    bench.write("headless", &no_magic);
+    bench.fails(63, "", &["rescue", "-f", "qcow", "headless", "new"]);
+    let said = bench.ok(&["rescue", "-f", "qcow", "--rebuild-header", "headless", "new"]);
+    assert!(said.err.contains("rebuilt: ") && said.err.contains("magic"), "{}", said.err);
+    bench.ok(&["compare", "-f", "raw", "-F", "raw", "disk", "new"]);
+    let mut no_l1 = image;
+    no_l1[48..56].fill(0xFF);
+    bench.write("tableless", &no_l1);
+    bench.fails(4, "", &["rescue", "tableless", "lost"]);
+    let said = bench.ok(&["rescue", "--rebuild-l1", "tableless", "found"]);
+    assert!(said.err.contains("L1 entry"), "{}", said.err);
+    bench.ok(&["compare", "-f", "raw", "-F", "raw", "disk", "found"]);
+    assert_eq!(bench.read("headless")[..8], [0; 8], "the source was written to");
+}
+
+#[test]
+fn the_passphrase_is_found_in_a_list_and_the_base_in_a_folder() {
+    let bench = Bench::new();
+    let mut builder = Builder::new(12, 9, 1 << 20).encrypted(b"swordfish");
+    for cluster in 0..16 {
+        builder.plain(cluster, &b"An old QCOW calves a QCOW2. ".repeat(140));
+    }
+    bench.write("secret", &builder.build());
+    bench.write("list", b"password\nletmein\nswordfish\nqwerty\n");
+    let said = bench.ok(&["rescue", "--passphrase-list", "list", "secret", "plain"]);
+    assert!(said.err.contains("line 3") && !said.err.contains("swordfish"), "{}", said.err);
+    assert!(bench.read("plain").starts_with(b"An old QCOW calves"));
+    bench.write("list", b"password\nletmein\n");
+    bench.fails(12, "more than noise", &["rescue", "--passphrase-list", "list", "secret", "no"]);
+    // A guest writes many sectors that it does not change.
+    let base = Random::new(11).number().to_be_bytes();
+    let sector = |number: u64| {
+        let mut sector = base.repeat(64);
+        sector[..8].copy_from_slice(&number.to_be_bytes());
+        sector
+    };
+    let disk: Vec<u8> = (0..2048).flat_map(sector).collect();
+    let mut overlay = Builder::new(9, 12, 1 << 20).backing(b"/home/somebody/base.raw");
+    for cluster in 100..300 {
+        overlay.plain(cluster, &sector(cluster));
+    }
+    overlay.plain(7, &[7; 512]);
+    bench.write("over", &overlay.build());
+    std::fs::create_dir(bench.file("attic")).expect("a folder");
+    bench.write("attic/a", &Random::new(3).content(1 << 20));
+    bench.write("attic/b", &disk);
+    let said = bench.ok(&["rescue", "--search", "attic", "over", "joined"]);
+    assert!(said.err.contains("attic/b: taken as the base"), "{}", said.err);
+    let mut expected = disk;
+    expected[7 * 512..8 * 512].fill(7);
+    assert!(bench.read("joined") == expected);
+    std::fs::remove_file(bench.file("attic/b")).expect("made");
+    bench.fails(13, "not clear", &["rescue", "--search", "attic", "over", "other"]);
+}

@@ -30,6 +30,21 @@ pub(crate) struct RescueArgs {
     /// Try sectors that cannot be read so often again
     #[arg(long, value_name = "COUNT", default_value_t = 0)]
     pub(crate) retries: u32,
+    /// Guess what is wrong in the header from what lies behind it
+    #[arg(long)]
+    pub(crate) rebuild_header: bool,
+    /// Find L2 tables that no entry of the L1 table leads to, and guess their places
+    #[arg(long)]
+    pub(crate) rebuild_l1: bool,
+    /// Fill L2 tables of Xen's tapdisk in by where it puts data
+    #[arg(long)]
+    pub(crate) xen_layout: bool,
+    /// Look for a missing base in this folder and below, by what the files hold
+    #[arg(long, value_name = "DIR", conflicts_with = "base")]
+    pub(crate) search: Option<PathBuf>,
+    /// Try the passphrases in this file, one a line
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["passphrase_file", "passphrase_fd"])]
+    pub(crate) passphrase_list: Option<PathBuf>,
     /// The shape of the summary
     #[arg(long, value_enum, default_value_t)]
     pub(crate) output: Shape,

@@ -1,15 +1,13 @@
 //! `rescue`: copy what is left of a damaged disk, and say of every byte what it is.
 
+mod rebuilding;
+
 use std::fmt::Write;
-use std::path::Path;
 
 use calve_convert::{Phase, Progress};
-use calve_disk::open::Through;
 use calve_disk::units::ClusterSize;
 use calve_disk::{Disk, Finding, Format, folder_of};
-use calve_rescue::{
-    Control, Label, Labelled, MapFile, Marked, Options, Summary, TargetFormat, Totals, rescue,
-};
+use calve_rescue::{Control, Label, Labelled, Options, Summary, TargetFormat, Totals, rescue};
 use serde_json::json;
 
 use crate::args::{RescueArgs, Shape};
@@ -33,7 +31,10 @@ pub(crate) fn run(args: &RescueArgs, program: &str, evidence: &Evidence) -> Resu
         }
     };
     let map = args.map();
-    let through = args.source_map.as_deref().map(source_map).transpose()?;
+    let (through, account) = rebuilding::through(args)?;
+    if args.open.sandbox.untrusted && (args.search.is_some() || args.passphrase_list.is_some()) {
+        return Err(Failure::usage("--untrusted opens one image only, once"));
+    }
     let mut request =
         Request::new(&args.file, args.format.as_deref(), true, &args.open)?.rescuing(through);
     progress::refuse_descriptor(&args.progress, &args.open.sandbox)?;
@@ -47,39 +48,35 @@ pub(crate) fn run(args: &RescueArgs, program: &str, evidence: &Evidence) -> Resu
     let mut keys = Keys::new(&args.keys)?;
     request.read_secrets()?;
     threshold.cross(&mut [&mut request])?;
+    if let Some(list) = &args.passphrase_list {
+        rebuilding::try_passphrases(&mut request, list, program)?;
+    }
+    if let Some(folder) = &args.search {
+        rebuilding::search(&mut request, folder, args, program)?;
+    }
     let disk = evidence.opening(&mut request, |request| open(request, &mut keys, args, program))?;
     keys.finish()?;
     if !args.progress.quiet {
         source::announce(program, &request, &disk);
     }
     drop(disk);
+    let account = account.get();
+    let lines = account.map(|account| &account.lines[..]).unwrap_or_default();
+    lines.iter().for_each(|line| print::note(program, line));
     let options = Options {
         target: args.target.clone(),
         map,
         format,
         retries: args.retries,
-        suspect: Vec::new(),
+        suspect: account.map(|account| account.suspect.clone()).unwrap_or_default(),
     };
     let (path, again) = request.again();
     let (summary, listed) = carry_out(&|| Disk::open(&path, &again), &options, args)?;
-    evidence.note("rescue", || json!({ "bytes": totals_json(&summary.totals) }));
+    evidence.note("rescue", || json!({ "bytes": totals_json(&summary.totals), "rebuilt": lines }));
     if !args.progress.quiet || args.output == Shape::Json {
         tell(&summary, listed, &options, args)?;
     }
     Ok(if summary.totals.missing > 0 { Code::Losses } else { Code::Done })
-}
-
-/// What a map of ddrescue's says of the source.
-fn source_map(path: &Path) -> Result<Through, Failure> {
-    let text = std::fs::read_to_string(path).map_err(|error| {
-        let text = format!("{}: reading the map: {error}", path.display());
-        Failure::new(Code::Failed, text)
-    })?;
-    let map = MapFile::parse(&text).map_err(|error| {
-        let text = format!("{}: {error}", path.display());
-        Failure::new(Code::Refused, text).next("name the map that ddrescue made of this file")
-    })?;
-    Ok(Through::new(move |storage| Ok(Box::new(Marked::new(storage, &map)))))
 }
 
 /// Opens the image, without its bases where they cannot be had.
