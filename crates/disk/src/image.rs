@@ -94,7 +94,8 @@ pub struct BackingReference {
     pub format: Option<String>,
 }
 
-/// What a walk over all tables counted. Counts are of clusters.
+/// What a walk over all tables counted. Counts are of clusters; those of an L2 table that several
+/// L1 entries lead to are counted once.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub struct Survey {
     /// Clusters that the disk has.

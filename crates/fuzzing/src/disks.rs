@@ -168,10 +168,11 @@ pub(crate) fn survey(image: &dyn Image, disk: &Disk) {
     if cluster.count(facts.virtual_size) > MAX_SURVEYED {
         return;
     }
-    let mut losses = 0;
+    let (mut losses, mut is_shared) = (0, false);
     let survey = image.survey(&mut |finding| {
         assert_told_well(&finding, facts.virtual_size);
         losses += u64::from(finding.rule.weight() == Weight::Damage);
+        is_shared |= finding.rule.weight() == Weight::Suspect;
     });
     let survey = expect_memory(survey);
     assert_eq!(survey.total, cluster.count(facts.virtual_size));
@@ -186,7 +187,9 @@ pub(crate) fn survey(image: &dyn Image, disk: &Disk) {
             counted += next.saturating_sub(first);
         }
     }
-    assert_eq!(survey.lost, counted, "clusters that are lost");
+    // A table that several L1 entries lead to is counted once.
+    let is_right = if is_shared { survey.lost <= counted } else { survey.lost == counted };
+    assert!(is_right, "{counted} clusters are lost: {survey:?}");
     assert!(survey.lost == 0 || losses > 0, "a loss that nothing tells of");
 }
 

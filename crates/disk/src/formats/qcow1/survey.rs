@@ -44,7 +44,8 @@ impl Walk<'_> {
             Met::NoTable(rule) => self.lose(rule, at, guest),
             Met::L1Cut => self.lose(Rule::L1Cut, at, guest),
             Met::L2Cut => self.lose(Rule::L2Cut, at, guest),
-            Met::Behind => self.find(Rule::EntryBehindDisk, at, guest),
+            // No guest byte is concerned.
+            Met::Behind => (self.report)(Finding::new(Rule::EntryBehindDisk).at(at)),
             Met::Cluster(entry) => self.cluster(entry, at, guest)?,
         }
         Ok(())
