@@ -29,7 +29,7 @@ const DATA: u64 = 4096;
 ///
 /// # Errors
 /// [`Error::Unsupported`] where the image is not of that kind or has a backing file, since then
-/// an entry of 0 has a meaning of its own; else as [`crate::l1`].
+/// an entry of 0 has a meaning of its own; else as [`crate::l1()`].
 pub fn xen(source: &Patched) -> Result<Rebuilt> {
     let layout = Layout::of(source)?;
     let allocation = big(&read_up_to(source, ALLOCATION_AT, 4)?, 0, 4);

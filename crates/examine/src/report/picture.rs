@@ -40,7 +40,7 @@ const COLOURS: [(&str, &str); Label::ALL.len()] = [
 /// most of its bytes bear, padding aside. No script, no font and no network is needed for it.
 ///
 /// # Errors
-/// As of [`crate::layout`], and where `out` fails.
+/// As of [`crate::layout()`], and where `out` fails.
 pub fn write_svg(report: &Report, out: &mut dyn Write) -> Result<()> {
     let map = Map::new(report.image)?;
     let mut xml = Writer::new_with_indent(io::BufWriter::new(out), b' ', 1);
@@ -51,7 +51,7 @@ pub fn write_svg(report: &Report, out: &mut dyn Write) -> Result<()> {
 /// and no network is needed for it.
 ///
 /// # Errors
-/// As of [`crate::layout`], and where `out` fails.
+/// As of [`crate::layout()`], and where `out` fails.
 pub fn write_html(report: &Report, out: &mut dyn Write) -> Result<()> {
     let map = Map::new(report.image)?;
     let mut xml = Writer::new_with_indent(io::BufWriter::new(out), b' ', 1);
