@@ -104,17 +104,30 @@ const QUARTER: usize = 4;
 pub fn is_clear(candidates: &[Candidate]) -> bool {
     match candidates {
         [] => false,
-        [only] => only.score >= CLEARLY,
+        [only] => only.score >= CLEARLY && only.is_known(),
         [best, second, ..] => {
             let (mine, its) = (best.alone(second), second.alone(best));
             let is_ahead = best.score - second.score >= CLEARLY
                 || (mine >= ONLY_IN_BEST && mine >= its * QUARTER);
-            best.score >= CLEARLY && is_ahead
+            best.score >= CLEARLY && best.is_known() && is_ahead
         }
     }
 }
 
 impl Candidate {
+    /// Whether something speaks for it that hardly any other file has: a sector that is alike, the
+    /// recorded name or time. That a disk is as long says little.
+    fn is_known(&self) -> bool {
+        self.reasons.iter().any(|reason| {
+            matches!(
+                reason,
+                Reason::SameSectors { same: 1.., .. }
+                    | Reason::Name
+                    | Reason::Modified { is_same: true }
+            )
+        })
+    }
+
     /// Sectors that are alike in this and not in `other`.
     fn alone(&self, other: &Candidate) -> usize {
         let pairs = self.alike.iter().zip(&other.alike);
