@@ -34,6 +34,12 @@ const RUNS: &[&str] = &[
     "convert -O qcow2 --salvage --map new.map IMAGE new",
     "convert --passphrase-file key -O raw secret.qcow new",
     "convert --data-file data.raw -O raw data.qcow2 new",
+    "check --deep plain.qcow",
+    "check --deep --backing-chain --sandbox=off overlay.qcow",
+    "check --deep --sandbox=off --evidence log secret.qcow",
+    "layout plain.qcow",
+    "timeline secret.qcow",
+    "carve plain.qcow finds",
     "rescue -O raw IMAGE new",
     "rescue -O qcow2 --passphrase-file key --evidence log secret.qcow new",
     "upgrade --dry-run plain.qcow",
@@ -103,6 +109,7 @@ fn tidy(bench: &Bench) {
     for name in ["new", "new.map", "new.rescue", "log", "trace"] {
         let _ = std::fs::remove_file(bench.file(name));
     }
+    let _ = std::fs::remove_dir_all(bench.file("finds"));
 }
 
 /// Runs a program with every call to the kernel written down.
