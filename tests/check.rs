@@ -1,12 +1,10 @@
 //! `check`: what it says, in which shape, and with which code.
 
-mod common;
-
 use std::process::{Command, Stdio};
 
+use crate::common::{Bench, Said, image};
 use calve_disk::open::lock_for_writing;
 use calve_testkit::{Builder, Random, deflated, qemu};
-use common::{Bench, Said, image};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -158,7 +156,7 @@ fn a_header_that_cannot_be_opened_is_a_finding() {
 #[test]
 fn a_worker_that_dies_is_a_finding() {
     let bench = bench();
-    if !common::may_trace() {
+    if !crate::common::may_trace() {
         return;
     }
     let path = bench.file("old").canonicalize().expect("a path");
@@ -183,7 +181,7 @@ fn a_worker_that_dies_is_a_finding() {
 #[test]
 fn a_host_that_cannot_read_a_table_loses_what_it_speaks_of() {
     let bench = bench();
-    if !common::may_trace() {
+    if !crate::common::may_trace() {
         return;
     }
     let path = bench.file("old").canonicalize().expect("a path");

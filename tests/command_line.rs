@@ -1,20 +1,18 @@
 //! Words in, texts and codes out.
 
-mod common;
-
 use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::process::Stdio;
 
+use crate::common::{Bench, Said};
 use calve_testkit::{Builder, Random, qemu};
-use common::{Bench, Said};
 
 const DEPRECATED: &str = "QCOW version 1 is deprecated";
 
 #[test]
 fn version_1_is_never_written() {
     let bench = Bench::new();
-    let (image, _) = common::image();
+    let (image, _) = crate::common::image();
     bench.write("old.qcow", &image);
     for format in ["qcow", "qcow1"] {
         bench.fails(18, DEPRECATED, &["create", "-f", format, "new", "1G"]);
@@ -51,7 +49,7 @@ fn codes_are_explained_and_usage_has_its_own() {
 #[test]
 fn called_as_qemu_img_it_does_the_same_under_that_name() {
     let bench = Bench::new();
-    let (image, disk) = common::image();
+    let (image, disk) = crate::common::image();
     bench.write("old.qcow", &image);
     let run = |arguments: &[&str]| {
         let output = bench.command(arguments).arg0("/usr/bin/qemu-img").output();
@@ -68,7 +66,7 @@ fn called_as_qemu_img_it_does_the_same_under_that_name() {
 #[test]
 fn compare_has_qemus_texts_and_codes() {
     let bench = Bench::new();
-    let (image, mut disk) = common::image();
+    let (image, mut disk) = crate::common::image();
     bench.write("old.qcow", &image);
     bench.write("same.raw", &disk);
     disk[300_000] ^= 1;
@@ -335,7 +333,7 @@ fn verification_prints_the_digest_of_the_raw_disk() {
 #[test]
 fn progress_on_a_pipe_only_where_it_was_asked_for() {
     let bench = Bench::new();
-    let (image, _) = common::image();
+    let (image, _) = crate::common::image();
     bench.write("old.qcow", &image);
     let said = bench.ok(&["convert", "old.qcow", "a"]);
     assert_eq!((said.out.as_str(), said.err.as_str()), ("", ""));
@@ -378,7 +376,7 @@ fn an_image_that_qemu_writes_is_in_use() {
         return;
     }
     let bench = Bench::new();
-    let (image, _) = common::image();
+    let (image, _) = crate::common::image();
     bench.write("old.qcow", &image);
     let mut writer = std::process::Command::new("qemu-io")
         .current_dir(bench.path())

@@ -1,9 +1,7 @@
 //! Damaged sources: refused with nothing left behind, or salvaged with every loss recorded.
 
-mod common;
-
+use crate::common::Bench;
 use calve_testkit::{Builder, Random, deflated, qemu};
-use common::Bench;
 
 /// A disk whose last cluster is cut and whose second entry leads nowhere.
 fn damaged() -> Vec<u8> {
@@ -146,7 +144,7 @@ fn damaged_streams_are_judged_as_qemu_judges_them() {
 #[test]
 fn broken_headers_and_look_alikes_are_named() {
     let bench = Bench::new();
-    let (image, _) = common::image();
+    let (image, _) = crate::common::image();
     let patched = |at: usize, byte: u8| {
         let mut image = image.clone();
         image[at] = byte;

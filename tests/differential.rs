@@ -1,10 +1,8 @@
 //! Images that stock QEMU wrote a moment ago, converted both ways: the content agrees, and what
 //! is written is clean to QEMU.
 
-mod common;
-
+use crate::common::Bench;
 use calve_testkit::{Random, qemu};
-use common::Bench;
 
 fn is_ready() -> bool {
     qemu::has("qemu-img") && qemu::has("qemu-io")
@@ -146,7 +144,7 @@ fn what_any_base_has_is_left_to_it() {
         return;
     }
     let bench = Bench::new();
-    let (image, disk) = common::image();
+    let (image, disk) = crate::common::image();
     bench.write("old.qcow", &image);
     bench.write("base.raw", &disk);
     bench.ok(&["convert", "-O", "qcow2", "-B", "base.raw", "-F", "raw", "old.qcow", "thin.qcow2"]);

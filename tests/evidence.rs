@@ -1,8 +1,6 @@
 //! `--evidence`: digests of all that is read, before and after, in a log that is whole or not
 //! there.
 
-mod common;
-
 use std::ffi::OsStr;
 use std::fs::{File, FileTimes};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -11,8 +9,8 @@ use std::os::unix::fs::{FileExt, MetadataExt, symlink};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::common::{Bench, Said};
 use calve_testkit::{Builder, Random, qemu};
-use common::{Bench, Said};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
@@ -52,7 +50,7 @@ fn write_overlay(bench: &Bench) {
 }
 
 fn write_image(bench: &Bench) {
-    bench.write("old.qcow", &common::image().0);
+    bench.write("old.qcow", &crate::common::image().0);
 }
 
 #[test]
@@ -188,7 +186,7 @@ fn each_verb_says_what_came_of_it() {
 fn the_base_of_a_thin_overlay_is_a_source_too() {
     let bench = Bench::new();
     write_image(&bench);
-    bench.write("other.raw", &common::image().1);
+    bench.write("other.raw", &crate::common::image().1);
     let words = ["convert", "-O", "qcow2", "-B", "other.raw", "-F", "raw", "old.qcow", "new"];
     let log = logged(&bench, 0, &words);
     let paths: Vec<&Value> =
@@ -263,7 +261,7 @@ fn change_quietly(bench: &Bench, name: &str, at: u64) {
 
 /// Starts a slow conversion with a log, and waits until it writes.
 fn start_conversion(bench: &Bench, more: &[&str]) -> Child {
-    bench.write("large.qcow", &common::large(8));
+    bench.write("large.qcow", &crate::common::large(8));
     let words = [&["convert", "-r", "4M", "--evidence", "log"][..], more, &["large.qcow", "new"]];
     let mut command = bench.command(&words.concat());
     let child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("it runs");
@@ -337,7 +335,7 @@ fn a_source_that_changes_while_it_is_told_of_is_noticed() {
 #[test]
 fn a_verb_that_fails_is_logged_with_its_failure() {
     let bench = Bench::new();
-    let (mut image, _) = common::image();
+    let (mut image, _) = crate::common::image();
     image.truncate(image.len() - 5000);
     bench.write("damaged.qcow", &image);
     let mut secret = Builder::new(12, 9, 1 << 20).encrypted(b"swordfish");
@@ -373,7 +371,7 @@ fn a_verb_that_fails_is_logged_with_its_failure() {
 #[test]
 fn losses_that_are_salvaged_are_logged() {
     let bench = Bench::new();
-    let (mut image, _) = common::image();
+    let (mut image, _) = crate::common::image();
     image.truncate(image.len() - 5000);
     bench.write("damaged.qcow", &image);
     let log = logged(&bench, 4, &["convert", "--salvage", "damaged.qcow", "new"]);
@@ -392,7 +390,7 @@ const WITH_A_WORKER: [(&[&str], &str); 4] = [
 fn with_a_worker_the_log_is_the_same_and_nothing_of_it_is_printed() {
     let bench = Bench::new();
     write_image(&bench);
-    bench.write("other.qcow", &common::image().0);
+    bench.write("other.qcow", &crate::common::image().0);
     for (words, key) in WITH_A_WORKER {
         let here: Vec<&str> = words.iter().copied().filter(|word| *word != "--untrusted").collect();
         let mut runs = [&words.to_vec(), &[&here[..], &["--sandbox=off"]].concat()].map(|words| {
@@ -419,8 +417,8 @@ fn with_a_worker_the_log_is_the_same_and_nothing_of_it_is_printed() {
 fn a_worker_makes_no_digests_and_no_log() {
     let bench = Bench::new();
     write_image(&bench);
-    bench.write("other.qcow", &common::image().0);
-    if !common::may_trace() {
+    bench.write("other.qcow", &crate::common::image().0);
+    if !crate::common::may_trace() {
         return;
     }
     for (words, _) in WITH_A_WORKER {
@@ -455,12 +453,12 @@ fn a_worker_makes_no_digests_and_no_log() {
 #[test]
 fn a_worker_that_fails_or_dies_leaves_a_log_that_says_so() {
     let bench = Bench::new();
-    bench.write("cut.qcow", &common::image().0[..40]);
+    bench.write("cut.qcow", &crate::common::image().0[..40]);
     let failed = logged(&bench, 10, &["map", "--untrusted", "cut.qcow"]);
     let here = logged(&bench, 10, &["map", "cut.qcow"]);
     assert!(failed["error"]["text"].is_string(), "{failed}");
     assert_eq!((&failed["error"], &failed["files"]), (&here["error"], &here["files"]));
-    if !common::may_trace() {
+    if !crate::common::may_trace() {
         return;
     }
     write_image(&bench);
@@ -717,7 +715,7 @@ fn nobody_may_write_a_source_until_the_second_look_is_over() {
 
 #[test]
 fn a_host_that_fails_at_any_step_leaves_a_whole_log_or_none() {
-    if !common::may_trace() {
+    if !crate::common::may_trace() {
         return;
     }
     let bench = Bench::new();
@@ -779,7 +777,7 @@ fn a_host_that_fails_at_any_step_leaves_a_whole_log_or_none() {
 
 #[test]
 fn what_cannot_be_read_has_no_digests_and_is_no_success() {
-    if !common::may_trace() {
+    if !crate::common::may_trace() {
         return;
     }
     let bench = Bench::new();

@@ -1,9 +1,7 @@
 //! The verbs over the claims of a file, through the program: shapes, names, folders, failures.
 
-mod common;
-
+use crate::common::{Bench, image};
 use calve_testkit::{Builder, Random};
-use common::{Bench, image};
 use quick_xml::Reader;
 use quick_xml::events::Event;
 use serde_json::Value;
@@ -128,7 +126,7 @@ fn other_formats_are_refused_and_leave_no_folder() {
 
 #[test]
 fn without_space_there_is_no_manifest_and_what_is_there_is_told() {
-    if !common::may_trace() {
+    if !crate::common::may_trace() {
         return;
     }
     let bench = Bench::new();

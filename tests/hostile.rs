@@ -3,13 +3,11 @@
 //!
 //! `CALVE_HOSTILE_RUNS` says how many files, `CALVE_SEED` begins elsewhere.
 
-mod common;
-
 use std::time::Duration;
 
+use crate::common::Bench;
 use calve_fuzzing::{Input, Kind, hostile};
 use calve_testkit::seeds;
-use common::Bench;
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeVal;
 

@@ -6,16 +6,12 @@
 //! differently: then that is the thing to do, in a commit of its own.
 //!
 //! Only optimised builds are counted.
-#![cfg(not(debug_assertions))]
-
-mod common;
-
 use std::collections::BTreeMap;
 use std::process::Command;
 
+use crate::common::Bench;
 use calve_testkit::corpus::{self, Kind};
 use calve_testkit::{Builder, Random, qemu};
-use common::Bench;
 
 /// Per cent by which a count may differ from what is written down.
 const MARGIN: u64 = 5;

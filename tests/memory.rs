@@ -2,11 +2,9 @@
 //! image is like and whatever it claims. In the address space are also the program itself, its
 //! libraries and the stacks.
 
-mod common;
-
+use crate::common::Bench;
 use calve_testkit::corpus::{self, Kind};
 use calve_testkit::{Builder, Random, qemu};
-use common::Bench;
 
 /// What has to succeed in so many KiB of address space.
 fn within(bench: &Bench, kibibytes: u64, arguments: &[&str]) {

@@ -1,13 +1,11 @@
 //! Bytes that the host moves by itself: on file systems whose files can share blocks, and where
 //! every byte is stored.
 
-mod common;
-
 use std::path::Path;
 use std::process::Command;
 
+use crate::common::Bench;
 use calve_testkit::{Builder, Random, qemu};
-use common::Bench;
 
 const MIB: u64 = 1 << 20;
 
@@ -37,7 +35,7 @@ fn image() -> (Vec<u8>, Vec<u8>) {
 
 fn on(kind: &str) {
     let bench = Bench::new();
-    let Some(mounted) = common::mounted(&bench, kind) else { return };
+    let Some(mounted) = crate::common::mounted(&bench, kind) else { return };
     let path = |name| mounted.folder().join(name).to_str().expect("a plain name").to_owned();
     let (image, disk) = image();
     let old = path("old.qcow");
@@ -64,7 +62,7 @@ fn on(kind: &str) {
             assert!(bench.read("new.raw") == disk, "{kind} {format:?} {more:?}: other bytes");
             if shares {
                 // But for the packed clusters, the tables, and what is beside the blocks.
-                let own = common::exclusive(&new);
+                let own = crate::common::exclusive(&new);
                 assert!(own < 2 * MIB, "{kind} {format:?} {more:?}: {own} bytes of its own");
             }
             if format != plain && qemu::has("qemu-img") {
@@ -95,7 +93,7 @@ fn where_every_byte_is_stored_the_kernel_copies_if_told_to() {
         bench.ok(&arguments);
         assert!(bench.read("new.raw") == disk, "{copy}: other bytes");
         std::fs::remove_file(bench.file("new.raw")).expect("a file");
-        if !common::may_trace() {
+        if !crate::common::may_trace() {
             continue;
         }
         let traced = Command::new("strace")

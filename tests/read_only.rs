@@ -1,8 +1,6 @@
 //! Reading verbs only read: what they do to their sources is watched in the kernel, call by call,
 //! and nothing that the host tells of a file is another afterwards, its access time included.
 
-mod common;
-
 use std::collections::BTreeMap;
 use std::fs::{File, FileTimes, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
@@ -11,8 +9,8 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::time::{Duration, SystemTime};
 
+use crate::common::{Bench, Said};
 use calve_testkit::{Builder, Random, qemu};
-use common::{Bench, Said};
 
 /// What is run: `IMAGE` is each of [`IMAGES`], and `new` a file that is not there. A further
 /// reading verb is a further line.
@@ -217,7 +215,7 @@ fn notes_access(bench: &Bench) -> bool {
 
 #[test]
 fn no_call_of_a_reading_verb_does_more_than_read_its_sources() {
-    if !common::may_trace() {
+    if !crate::common::may_trace() {
         return;
     }
     let bench = Bench::new();
@@ -240,7 +238,7 @@ fn no_call_of_a_reading_verb_does_more_than_read_its_sources() {
 /// The judge of the test above can tell.
 #[test]
 fn calls_that_do_more_than_read_are_recognised() {
-    if !common::may_trace() {
+    if !crate::common::may_trace() {
         return;
     }
     let bench = Bench::new();
@@ -273,12 +271,12 @@ fn calls_that_do_more_than_read_are_recognised() {
 
 #[test]
 fn blocks_that_are_shared_leave_the_source_as_it_was() {
-    if !common::may_trace() {
+    if !crate::common::may_trace() {
         return;
     }
     let bench = Bench::new();
-    let Some(mounted) = common::mounted(&bench, "xfs") else { return };
-    std::fs::write(mounted.folder().join("large.qcow"), common::large(8)).expect("a file");
+    let Some(mounted) = crate::common::mounted(&bench, "xfs") else { return };
+    std::fs::write(mounted.folder().join("large.qcow"), crate::common::large(8)).expect("a file");
     let names = ["large.qcow".to_owned()];
     for format in ["raw", "qcow2"] {
         let words = format!("convert -O {format} --copy clone xfs/large.qcow xfs/new.{format}");

@@ -1,11 +1,9 @@
 //! `rescue` through the real binary: a medium with destroyed blocks, a killed run, a missing base.
 
-mod common;
-
 use std::time::Duration;
 
+use crate::common::Bench;
 use calve_testkit::{Builder, Random};
-use common::Bench;
 
 /// A map of ddrescue's in which these blocks of 4 KiB were not copied.
 fn source_map(length: u64, blocks: &[u64]) -> String {
@@ -26,7 +24,7 @@ fn source_map(length: u64, blocks: &[u64]) -> String {
 fn of_a_failing_medium_all_is_had_but_what_its_map_says() {
     for format in ["raw", "qcow2"] {
         let bench = Bench::new();
-        let (image, disk) = common::image();
+        let (image, disk) = crate::common::image();
         bench.write("old", &image);
         // The third block holds the second cluster that is stored, or part of it.
         bench.write("old.map", source_map(image.len() as u64, &[2]).as_bytes());
@@ -47,7 +45,7 @@ fn of_a_failing_medium_all_is_had_but_what_its_map_says() {
 #[test]
 fn the_summary_lists_every_byte_once() {
     let bench = Bench::new();
-    let (mut image, disk) = common::image();
+    let (mut image, disk) = crate::common::image();
     image.truncate(image.len() - 5000);
     bench.write("old", &image);
     let said = bench.fails(4, "", &["rescue", "--output", "json", "old", "new"]);
@@ -83,7 +81,7 @@ fn without_its_base_an_overlay_gives_what_is_its_own() {
 #[test]
 fn a_killed_run_goes_on_and_nothing_is_named_before_it_is_whole() {
     let bench = Bench::new();
-    let image = common::large(96);
+    let image = crate::common::large(96);
     bench.write("old", &image);
     let mut random = Random::new(5);
     for moment in 0..6 {
@@ -105,7 +103,7 @@ fn a_killed_run_goes_on_and_nothing_is_named_before_it_is_whole() {
 #[test]
 fn full_disks_wrong_maps_and_other_peoples_files_are_refused() {
     let bench = Bench::new();
-    let (image, _) = common::image();
+    let (image, _) = crate::common::image();
     bench.write("old", &image);
     bench.fails(18, "has no map", &["rescue", "old", "old"]);
     bench.write("note", b"milk, bread");
@@ -114,7 +112,7 @@ fn full_disks_wrong_maps_and_other_peoples_files_are_refused() {
     bench.fails(18, "no new image", &["rescue", "-O", "qcow", "old", "new"]);
     assert_eq!(bench.read("note"), b"milk, bread");
     assert_eq!(bench.names(), ["note", "old"]);
-    if common::may_trace() {
+    if crate::common::may_trace() {
         let said = bench.run_with_fault(("pwrite64", "ENOSPC", 1), &["rescue", "old", "new"]);
         assert_eq!(said.code, Some(16), "{}", said.err);
         assert!(!bench.file("new").exists());
@@ -124,11 +122,11 @@ fn full_disks_wrong_maps_and_other_peoples_files_are_refused() {
 
 #[test]
 fn a_read_that_fails_once_loses_nothing() {
-    if !common::may_trace() {
+    if !crate::common::may_trace() {
         return;
     }
     let bench = Bench::new();
-    let (image, disk) = common::image();
+    let (image, disk) = crate::common::image();
     bench.write("old", &image);
     bench.write("disk", &disk);
     let mut rescued = 0;
@@ -154,7 +152,7 @@ fn a_read_that_fails_once_loses_nothing() {
 #[test]
 fn a_lost_header_and_a_lost_table_are_found_again_where_that_is_asked_for() {
     let bench = Bench::new();
-    let (image, disk) = common::image();
+    let (image, disk) = crate::common::image();
     bench.write("disk", &disk);
     let mut no_magic = image.clone();
     no_magic[..8].fill(0);

@@ -1,20 +1,18 @@
 //! The target: whole under its name, or not there; and what is there already stays.
 
-mod common;
-
 use std::os::unix::fs::symlink;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::common::{Bench, Said};
 use calve_testkit::qemu;
-use common::{Bench, Said};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 #[test]
 fn an_existing_target_is_refused_and_force_replaces_it() {
     let bench = Bench::new();
-    let (image, disk) = common::image();
+    let (image, disk) = crate::common::image();
     bench.write("old.qcow", &image);
     bench.write("new.raw", b"precious");
     bench.fails(18, "--force", &["convert", "old.qcow", "new.raw"]);
@@ -29,7 +27,7 @@ fn an_existing_target_is_refused_and_force_replaces_it() {
 #[test]
 fn a_failed_replacement_leaves_what_was_there() {
     let bench = Bench::new();
-    let (mut image, _) = common::image();
+    let (mut image, _) = crate::common::image();
     image.truncate(image.len() - 5000);
     bench.write("old.qcow", &image);
     bench.write("new.raw", b"precious");
@@ -41,7 +39,7 @@ fn a_failed_replacement_leaves_what_was_there() {
 #[test]
 fn the_source_is_never_the_target_by_whatever_name() {
     let bench = Bench::new();
-    let (image, _) = common::image();
+    let (image, _) = crate::common::image();
     bench.write("old.qcow", &image);
     std::fs::hard_link(bench.file("old.qcow"), bench.file("hard")).expect("a link");
     symlink("old.qcow", bench.file("soft")).expect("a link");
@@ -69,7 +67,7 @@ fn a_base_is_never_the_target_either() {
 #[test]
 fn a_link_is_not_followed() {
     let bench = Bench::new();
-    let (image, disk) = common::image();
+    let (image, disk) = crate::common::image();
     bench.write("old.qcow", &image);
     bench.write("elsewhere", b"precious");
     symlink("elsewhere", bench.file("link")).expect("a link");
@@ -87,7 +85,7 @@ fn a_link_is_not_followed() {
 #[test]
 fn what_exists_is_written_into_with_n() {
     let bench = Bench::new();
-    let (image, disk) = common::image();
+    let (image, disk) = crate::common::image();
     bench.write("old.qcow", &image);
     bench.write("device", &vec![0xDD; (1 << 20) + 4096]);
     bench.ok(&["convert", "-n", "old.qcow", "device"]);
@@ -106,7 +104,7 @@ fn what_exists_is_written_into_with_n() {
 #[test]
 fn a_blank_qcow2_is_filled_with_n_and_one_that_holds_something_is_not() {
     let bench = Bench::new();
-    let (image, disk) = common::image();
+    let (image, disk) = crate::common::image();
     bench.write("old.qcow", &image);
     bench.write("disk.raw", &disk);
     bench.ok(&["create", "-q", "-f", "qcow2", "-o", "cluster_size=4k", "t.qcow2", "2M"]);
@@ -124,7 +122,7 @@ fn a_blank_qcow2_is_filled_with_n_and_one_that_holds_something_is_not() {
 #[test]
 fn what_a_blank_qcow2_has_behind_its_tables_does_not_show() {
     let bench = Bench::new();
-    let (image, disk) = common::image();
+    let (image, disk) = crate::common::image();
     bench.write("old.qcow", &image);
     bench.ok(&["create", "-q", "-f", "qcow2", "t.qcow2", "1M"]);
     // As after data that was written and discarded.
@@ -140,7 +138,7 @@ fn what_a_blank_qcow2_has_behind_its_tables_does_not_show() {
 
 /// Starts a conversion that takes long enough to be interfered with, and waits until it writes.
 fn start(bench: &Bench, more: &[&str]) -> Child {
-    bench.write("large.qcow", &common::large(16));
+    bench.write("large.qcow", &crate::common::large(16));
     let arguments = [&["convert", "-r", "4M"][..], more, &["large.qcow", "new.raw"]].concat();
     let child = bench
         .command(&arguments)
@@ -183,7 +181,7 @@ fn signals_end_it_with_their_code_and_nothing_left_behind() {
 #[test]
 fn the_slowest_pace_stops_at_once() {
     let bench = Bench::new();
-    bench.write("large.qcow", &common::large(4));
+    bench.write("large.qcow", &crate::common::large(4));
     let arguments = ["convert", "-r", "1", "large.qcow", "new.raw"];
     let child = bench.command(&arguments).stderr(Stdio::piped()).spawn().expect("it runs");
     // Once its file is there, its handlers are.
@@ -273,7 +271,7 @@ fn a_source_that_changes_while_it_is_read_is_noticed() {
 #[test]
 fn a_file_that_may_not_grow_further_is_no_space_and_nothing_is_left() {
     let bench = Bench::new();
-    let image = common::large(4);
+    let image = crate::common::large(4);
     bench.write("large.qcow", &image);
     // The limit counts units of 512 bytes or more, and spares what is there already.
     let script = "ulimit -f 1024; exec \"$0\" convert -O qcow2 large.qcow new.qcow2";
@@ -290,7 +288,7 @@ fn a_file_that_may_not_grow_further_is_no_space_and_nothing_is_left() {
 #[test]
 fn a_full_file_system_is_no_space_and_nothing_is_left() {
     let bench = Bench::new();
-    bench.write("large.qcow", &common::large(4));
+    bench.write("large.qcow", &crate::common::large(4));
     std::fs::create_dir(bench.file("small")).expect("a folder");
     let mounted = std::process::Command::new("mount")
         .args(["-t", "tmpfs", "-o", "size=1m", "tmpfs"])
@@ -314,11 +312,11 @@ fn a_full_file_system_is_no_space_and_nothing_is_left() {
 /// Each system call that matters fails in its turn, in the kernel's own words.
 #[test]
 fn a_host_that_fails_at_any_step_leaves_nothing_behind() {
-    if !common::may_trace() {
+    if !crate::common::may_trace() {
         return;
     }
     let bench = Bench::new();
-    let (image, disk) = common::image();
+    let (image, disk) = crate::common::image();
     bench.write("old.qcow", &image);
     let mut failures = 0;
     for (call, fault) in [
@@ -360,7 +358,7 @@ fn a_host_that_fails_at_any_step_leaves_nothing_behind() {
 #[test]
 fn a_block_device_is_written_into() {
     let bench = Bench::new();
-    let (image, disk) = common::image();
+    let (image, disk) = crate::common::image();
     bench.write("old.qcow", &image);
     bench.write("backing", &vec![0xDD; 2 << 20]);
     let losetup = |arguments: &[&str]| {
@@ -390,7 +388,7 @@ fn a_block_device_is_written_into() {
 fn a_result_may_be_read_by_nobody_who_may_not_read_the_source() {
     use std::os::unix::fs::PermissionsExt;
     let bench = Bench::new();
-    let (image, _) = common::image();
+    let (image, _) = crate::common::image();
     bench.write("old.qcow", &image);
     let only_me = std::fs::Permissions::from_mode(0o600);
     std::fs::set_permissions(bench.file("old.qcow"), only_me).expect("permissions");

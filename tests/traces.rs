@@ -1,19 +1,17 @@
 //! What reaches the kernel, call by call: never one for each cluster. A change of these lists is a
 //! change of speed on a machine that is slower or farther from its disk than this one.
 
-mod common;
-
 use std::process::Command;
 
+use crate::common::Bench;
 use calve_testkit::{Builder, Random};
-use common::Bench;
 
 const MIB: u64 = 1 << 20;
 
 /// The reads of images and the writes of the result, in order: `read old 4096 @ 512`. `None`
 /// where there is no strace.
 fn trace(bench: &Bench, arguments: &[&str]) -> Option<Vec<String>> {
-    if !common::may_trace() {
+    if !crate::common::may_trace() {
         return None;
     }
     let traced = Command::new("strace")
@@ -167,7 +165,7 @@ fn comparing_overlays_of_one_base_leaves_the_base_alone() {
 #[test]
 fn past_the_page_cache_means_direct_writes_of_whole_blocks() {
     let bench = Bench::new();
-    if !common::may_trace() {
+    if !crate::common::may_trace() {
         return;
     }
     let mut builder = Builder::new(12, 9, MIB + 512).aligned(4096);

@@ -1,17 +1,15 @@
 //! Images from strangers: read by a worker that is confined before it sees a byte, and whose death
 //! is a finding.
 
-mod common;
-
 use std::fs::File;
 use std::io::Read;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::common::{Bench, Said, image};
 use calve_disk::open::lock_for_writing;
 use calve_testkit::corpus::{self, Kind};
 use calve_testkit::{Builder, Random, qemu};
-use common::{Bench, Said, image};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -79,7 +77,7 @@ fn endless() -> Vec<u8> {
 #[test]
 fn a_worker_is_confined_before_it_reads_a_byte_and_opens_nothing_afterwards() {
     let bench = bench();
-    if !(common::may_trace() && may_confine(&bench)) {
+    if !(crate::common::may_trace() && may_confine(&bench)) {
         return;
     }
     let runs: [&[&str]; 5] = [
@@ -148,7 +146,7 @@ fn no_base_is_opened_whatever_the_image_names() {
     bench.fails(2, next, &["compare", "--untrusted", "old", "over"]);
     bench.fails(13, next, &["convert", "--untrusted", "--sandbox=off", "over", "new"]);
     assert!(!bench.names().contains(&"new".to_owned()));
-    if !common::may_trace() {
+    if !crate::common::may_trace() {
         return;
     }
     for arguments in [&["info", "over"][..], &["map", "--untrusted", "over"]] {
@@ -185,7 +183,7 @@ fn words_that_trust_an_image_and_words_that_do_not_make_no_sense_together() {
 #[test]
 fn a_dead_worker_is_a_finding_in_the_report() {
     let bench = bench();
-    if !common::may_trace() {
+    if !crate::common::may_trace() {
         return;
     }
     let kill = "inject=pread64:signal=ILL:when=2";
@@ -206,7 +204,7 @@ fn a_dead_worker_is_a_finding_in_the_report() {
 #[test]
 fn a_dead_worker_is_an_error_of_verbs_without_a_report() {
     let bench = bench();
-    if !common::may_trace() {
+    if !crate::common::may_trace() {
         return;
     }
     let kill = "inject=pread64:signal=KILL:when=3";
@@ -226,7 +224,7 @@ fn a_dead_worker_is_an_error_of_verbs_without_a_report() {
 #[test]
 fn what_a_dead_worker_has_begun_to_write_is_taken_away() {
     let bench = bench();
-    if !common::may_trace() {
+    if !crate::common::may_trace() {
         return;
     }
     let before = bench.names();
@@ -260,7 +258,7 @@ fn an_image_that_never_ends_is_ended_and_told_as_a_finding() {
 #[test]
 fn a_kernel_that_cannot_confine_is_told_of_or_refused() {
     let bench = bench();
-    if !(common::may_trace() && may_confine(&bench)) {
+    if !(crate::common::may_trace() && may_confine(&bench)) {
         return;
     }
     for (call, fault, what) in [
@@ -293,7 +291,7 @@ fn a_kernel_that_cannot_confine_is_told_of_or_refused() {
 #[test]
 fn without_a_worker_to_be_had_it_reads_itself_or_refuses() {
     let bench = bench();
-    if !common::may_trace() {
+    if !crate::common::may_trace() {
         return;
     }
     // The program itself is started by strace under its own name.
@@ -310,7 +308,7 @@ fn without_a_worker_to_be_had_it_reads_itself_or_refuses() {
 fn the_switch_turns_the_worker_off() {
     let bench = bench();
     assert_eq!(bench.ok(&["info", "--sandbox=off", "old"]).out, bench.ok(&["info", "old"]).out);
-    if !common::may_trace() {
+    if !crate::common::may_trace() {
         return;
     }
     let (_, trace) = traced(&bench, &["-e", "trace=execve"], &["info", "--sandbox=off", "old"]);
@@ -461,7 +459,7 @@ fn a_worker_converts_to_the_same_bytes() {
 #[test]
 fn a_worker_shares_blocks_where_the_file_system_can() {
     let bench = Bench::new();
-    let Some(mounted) = common::mounted(&bench, "xfs") else { return };
+    let Some(mounted) = crate::common::mounted(&bench, "xfs") else { return };
     let folder = mounted.folder().to_str().expect("a name");
     let (old, new) = (format!("{folder}/old"), format!("{folder}/new"));
     corpus::write(old.as_ref(), Kind::Plain, 16 << 20, 5).expect("a file");
@@ -471,7 +469,7 @@ fn a_worker_shares_blocks_where_the_file_system_can() {
 
 /// A conversion by a worker that takes its time, once it has begun to write.
 fn slow(bench: &Bench, words: &[&str]) -> Child {
-    bench.write("old", &common::large(8));
+    bench.write("old", &crate::common::large(8));
     let arguments = ["convert", "--untrusted", "-r", "1M", "-O", "qcow2", "old", "new"];
     let mut command = bench.command(&[&arguments[..2], words, &arguments[2..]].concat());
     let child = command.stderr(Stdio::piped()).spawn().expect("starts");

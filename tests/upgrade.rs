@@ -1,18 +1,16 @@
 //! Upgrades in place through the real binary: what is said, what is refused, and what survives.
 
-mod common;
-
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::process::Command;
 use std::time::Duration;
 
+use crate::common::{Bench, Said};
 use calve_testkit::{Builder, Random, qemu, seeds};
-use common::{Bench, Said};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 fn ready(bench: &Bench) -> Vec<u8> {
-    let (image, disk) = common::image();
+    let (image, disk) = crate::common::image();
     bench.write("old.qcow", &image);
     bench.write("kept", &image);
     disk
@@ -176,7 +174,7 @@ fn every_refusal_names_a_reason_and_leaves_the_file_alone() {
             assert_untouched(&bench);
         }
     };
-    let (whole, _) = common::image();
+    let (whole, _) = crate::common::image();
     let new = || Builder::new(12, 9, 1 << 20);
     let mut cut = whole.clone();
     cut.truncate(20_000);
@@ -403,7 +401,7 @@ fn an_encrypted_image_needs_no_passphrase() {
 #[test]
 fn killed_at_any_moment_it_recovers() {
     // Large enough for a few milliseconds between the first write and the last.
-    let (image, bench) = (common::large(24), Bench::new());
+    let (image, bench) = (crate::common::large(24), Bench::new());
     for seed in seeds("CALVE_KILLS", 20) {
         let mut random = Random::new(seed ^ u64::from(std::process::id()));
         let what = format!("seed {seed}");
@@ -438,7 +436,7 @@ fn killed_at_any_moment_it_recovers() {
 /// Each system call that matters fails in its turn, in the kernel's own words.
 #[test]
 fn a_host_that_fails_at_any_step_leaves_the_image_as_it_was() {
-    if !common::may_trace() {
+    if !crate::common::may_trace() {
         return;
     }
     let bench = Bench::new();
@@ -480,7 +478,7 @@ fn a_host_that_fails_at_any_step_leaves_the_image_as_it_was() {
 /// The order in which things reach the medium, as the kernel is told of it.
 #[test]
 fn what_is_written_is_synced_in_this_order() {
-    if !common::may_trace() {
+    if !crate::common::may_trace() {
         return;
     }
     let bench = Bench::new();
@@ -584,7 +582,7 @@ fn an_interrupted_upgrade_is_told_of_and_settled() {
 
 fn reflinked(kind: &str) {
     let bench = Bench::new();
-    let Some(mounted) = common::mounted(&bench, kind) else { return };
+    let Some(mounted) = crate::common::mounted(&bench, kind) else { return };
     let path = |name| mounted.folder().join(name).to_str().expect("a plain name").to_owned();
     let mut builder = Builder::new(12, 9, 24 << 20).aligned(4096);
     for cluster in 0..4000 {
@@ -598,7 +596,7 @@ fn reflinked(kind: &str) {
     if qemu::has("qemu-img") {
         qemu::assert_clean(mounted.folder(), "new.qcow2");
     }
-    let own = common::exclusive(&path("new.qcow2"));
+    let own = crate::common::exclusive(&path("new.qcow2"));
     assert!(own < 256 << 10, "{kind}: {own} bytes of its own");
     bench.fails(
         18,

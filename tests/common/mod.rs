@@ -1,5 +1,4 @@
 //! Running the real binary in a folder of its own.
-#![allow(dead_code, reason = "each test file uses a part of it")]
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

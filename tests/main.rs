@@ -1,0 +1,23 @@
+//! The built program, tried as somebody would use it. One program of tests: linking one takes as
+//! long as linking each of many.
+
+mod common;
+
+mod check;
+mod command_line;
+mod damage;
+mod differential;
+mod documents;
+mod evidence;
+mod examine;
+mod hostile;
+#[cfg(not(debug_assertions))]
+mod instructions;
+mod memory;
+mod moves;
+mod read_only;
+mod rescue;
+mod target;
+mod traces;
+mod untrusted;
+mod upgrade;
