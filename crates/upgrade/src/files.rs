@@ -1,19 +1,17 @@
 //! Images as files of the host: opened under QEMU's locks, or cloned.
 
 use std::fs::File;
-use std::io::{self, ErrorKind};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use calve_disk::open::{lock_for_reading, lock_for_writing, open_for_reading};
+use calve_disk::open::open_for_reading;
 use calve_disk::{Disk, Error as DiskError, HostFile, Named, PendingFile, Storage, folder_of};
-use rustix::fs::OFlags;
+use calve_inplace::{FileJournal, FoundNote};
 
 use crate::error::{Error, Result};
-use crate::journal::{self, FileJournal, Journal};
-use crate::record::Time;
+use crate::record::{self, Time, UNDO};
 use crate::survey::Plan;
 use crate::undo::{self, State};
 use crate::{InPlace, Options, times};
@@ -23,9 +21,10 @@ impl InPlace {
     /// undo record is beside the file itself.
     ///
     /// # Errors
-    /// [`Error::Refused`] where it is no regular file: a device cannot become longer.
+    /// Where it is no regular file: a device cannot become longer.
     pub fn open(path: &Path) -> Result<Self> {
-        Self::opened(path, true)
+        let (file, real) = calve_inplace::open_for_writing(path)?;
+        Ok(Self::new(Arc::new(file), Box::new(FileJournal::of(&real, UNDO))))
     }
 
     /// Opens the image at `path` for reading: for a plan, and to tell its state.
@@ -33,63 +32,20 @@ impl InPlace {
     /// # Errors
     /// As [`InPlace::open`].
     pub fn open_for_reading(path: &Path) -> Result<Self> {
-        Self::opened(path, false)
+        let (file, real) = calve_inplace::open_for_reading(path)?;
+        Ok(Self::new(Arc::new(file), Box::new(FileJournal::of(&real, UNDO))))
     }
-
-    fn opened(path: &Path, writes: bool) -> Result<Self> {
-        let failed = |source| DiskError::host("opening", path, source);
-        let real = path.canonicalize().map_err(failed)?;
-        let file = match writes {
-            true => open_for_writing(&real),
-            false => open_for_reading(&real),
-        };
-        let file = file.map_err(failed)?;
-        if !file.metadata().map_err(failed)?.is_file() {
-            return Err(Error::Refused {
-                path: path.to_owned(),
-                why: "is no regular file, and only those become longer".into(),
-                next: "convert it instead",
-            });
-        }
-        match writes {
-            true => lock_for_writing(&file, path)?,
-            false => lock_for_reading(&file, path)?,
-        }
-        let journal = FileJournal::of(&real);
-        Ok(Self::new(Arc::new(HostFile::new(file, path.to_owned())), Box::new(journal)))
-    }
-}
-
-fn open_for_writing(path: &Path) -> std::io::Result<File> {
-    let nonblocking = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
-    File::options().read(true).write(true).custom_flags(nonblocking).open(path)
 }
 
 /// The undo record beside an image, open and not yet read: a process that may open nothing more
 /// can still tell the image's state from it.
 #[derive(Debug)]
-pub struct FoundRecord {
-    /// Or why it cannot be opened, which is told when it is to be read.
-    file: std::result::Result<File, ErrorKind>,
-    path: PathBuf,
-}
+pub struct FoundRecord(FoundNote);
 
 impl FoundRecord {
     /// Opens the undo record of the image at `path`, where there is one.
     pub fn beside(path: &Path) -> Option<Self> {
-        // Most images have none, and to know that is worth two looks at most.
-        let journal = match path.read_link() {
-            Err(_) => FileJournal::of(path),
-            Ok(_) => match path.canonicalize() {
-                Ok(real) => FileJournal::of(&real),
-                Err(_) => return None,
-            },
-        };
-        let record = journal.path();
-        match open_for_reading(record).map_err(|error| error.kind()) {
-            Err(ErrorKind::NotFound) => None,
-            file => Some(Self { file, path: record.to_owned() }),
-        }
+        FoundNote::beside(path, UNDO).map(Self)
     }
 
     /// What state the image in `storage` is in by this record.
@@ -97,29 +53,7 @@ impl FoundRecord {
     /// # Errors
     /// Where image or record cannot be read.
     pub fn state(&self, storage: &dyn Storage) -> Result<Option<State>> {
-        undo::state(storage, self)
-    }
-}
-
-/// It is looked at and nothing else.
-impl Journal for FoundRecord {
-    fn path(&self) -> &Path {
-        &self.path
-    }
-
-    fn read(&self) -> io::Result<Option<Vec<u8>>> {
-        match &self.file {
-            Ok(file) => journal::note_in(file).map(Some),
-            Err(kind) => Err((*kind).into()),
-        }
-    }
-
-    fn put(&self, _note: &[u8]) -> io::Result<()> {
-        Err(ErrorKind::ReadOnlyFilesystem.into())
-    }
-
-    fn remove(&self) -> io::Result<()> {
-        Err(ErrorKind::ReadOnlyFilesystem.into())
+        undo::state(storage, &self.0)
     }
 }
 
@@ -139,7 +73,7 @@ pub fn state_of(path: &Path) -> Result<Option<State>> {
 /// Where the host does not let it be removed.
 pub fn forget(path: &Path) -> Result<()> {
     let real = path.canonicalize().map_err(|source| DiskError::host("opening", path, source))?;
-    crate::record::remove(&FileJournal::of(&real))
+    record::remove(&FileJournal::of(&real, UNDO))
 }
 
 /// When the file at `path` was written last.

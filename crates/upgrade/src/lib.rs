@@ -13,7 +13,6 @@ mod counters;
 mod error;
 mod fates;
 mod files;
-mod journal;
 mod layout;
 mod record;
 mod survey;
@@ -28,10 +27,10 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use calve_disk::StorageMut;
+use calve_inplace::{Journal, NoJournal};
 
 pub use error::{Error, Result};
 pub use files::{FoundRecord, forget, reflink_to, set_written, state_of, written};
-pub use journal::{FileJournal, Journal};
 pub use record::Time;
 pub use survey::Plan;
 pub use undo::{Recovered, State};
@@ -77,7 +76,7 @@ impl InPlace {
     /// An image that is nobody's yet: what goes wrong with it need not be taken back, and there
     /// is no undo record.
     pub fn of_clone(storage: Arc<dyn StorageMut>) -> Self {
-        Self::new(storage, Box::new(journal::NoJournal))
+        Self::new(storage, Box::new(NoJournal))
     }
 
     /// What an upgrade would do. Nothing is written, and `stop` is heeded.

@@ -4,10 +4,13 @@
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use calve_disk::units::SECTOR;
+use calve_inplace::{Journal, NoteKind, sealed, unsealed};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::journal::Journal;
+
+/// The undo record as a file beside the image: a few hundred bytes.
+pub(crate) const UNDO: NoteKind = NoteKind { suffix: ".calve-undo", longest: 1 << 16 };
 
 const KIND: &str = "calve undo record";
 const VERSION: u32 = 1;
@@ -79,11 +82,7 @@ impl Record {
         let note = journal.read().map_err(|error| bad(format!("cannot be read: {error}")))?;
         let Some(note) = note else { return Ok(None) };
         let broken = || bad("is no undo record, or a damaged one".into());
-        let end = note.iter().position(|byte| *byte == b'\n').ok_or_else(broken)?;
-        let (text, digest) = note.split_at(end);
-        if digest[1..].trim_ascii() != blake3::hash(text).to_hex().as_bytes() {
-            return Err(broken());
-        }
+        let text = unsealed(&note).ok_or_else(broken)?;
         let record: Self = serde_json::from_slice(text).map_err(|_| broken())?;
         if record.kind != KIND || record.version != VERSION {
             return Err(bad(format!("is of version {}, which is not known", record.version)));
@@ -107,12 +106,8 @@ impl Record {
 
     pub(crate) fn put(&self, journal: &dyn Journal) -> Result<()> {
         let failed = |why| Error::Record { path: journal.path().to_owned(), why };
-        let mut note = serde_json::to_vec(self).map_err(|error| failed(error.to_string()))?;
-        let digest = blake3::hash(&note).to_hex();
-        note.push(b'\n');
-        note.extend_from_slice(digest.as_bytes());
-        note.push(b'\n');
-        journal.put(&note).map_err(|error| failed(format!("cannot be written: {error}")))
+        let text = serde_json::to_vec(self).map_err(|error| failed(error.to_string()))?;
+        journal.put(&sealed(text)).map_err(|error| failed(format!("cannot be written: {error}")))
     }
 }
 
@@ -166,11 +161,7 @@ mod tests {
     }
 
     fn note(record: &Record) -> Vec<u8> {
-        let mut note = serde_json::to_vec(record).unwrap();
-        let digest = blake3::hash(&note).to_hex();
-        note.push(b'\n');
-        note.extend_from_slice(digest.as_bytes());
-        note
+        sealed(serde_json::to_vec(record).unwrap())
     }
 
     #[test]

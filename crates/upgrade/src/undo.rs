@@ -8,10 +8,10 @@ use calve_disk::formats::qcow1::Qcow1Image;
 use calve_disk::formats::qcow2::Qcow2Image;
 use calve_disk::units::{ClusterSize, HostOffset, in_memory};
 use calve_disk::{Error as DiskError, Image, Storage, StorageMut};
+use calve_inplace::Journal;
 
 use crate::counters::WINDOW;
 use crate::error::{Error, Result};
-use crate::journal::Journal;
 use crate::record::{self, New, Record};
 use crate::upgrade::{self, take_back};
 use crate::verify::{self, Old};

@@ -9,9 +9,9 @@ use std::sync::atomic::AtomicBool;
 
 use calve_disk::units::HostOffset;
 use calve_disk::{Error as DiskError, Storage, StorageMut};
+use calve_inplace::Journal;
 
 use crate::error::{Error, Result};
-use crate::journal::Journal;
 use crate::record::{self, New, Record};
 use crate::survey::{self, Plan, Surveyed};
 use crate::verify::{self, Old};

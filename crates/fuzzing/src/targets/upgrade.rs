@@ -9,8 +9,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use calve_disk::formats::qcow1::Qcow1Image;
 use calve_disk::formats::qcow2::Qcow2Image;
 use calve_disk::{Error as DiskError, Image};
+use calve_inplace::Journal;
 use calve_testkit::Memory;
-use calve_upgrade::{Error, InPlace, Journal, Options, Plan, Verify};
+use calve_upgrade::{Error, InPlace, Options, Plan, Verify};
 
 use crate::disks;
 use crate::input::{Input, READ_UP_TO};

@@ -10,8 +10,9 @@ use calve_disk::codec::aes::Passphrase;
 use calve_disk::formats::qcow2::Qcow2Image;
 use calve_disk::formats::raw::RawImage;
 use calve_disk::{Disk, HostErrors, Layer, Scratch, StorageMut};
+use calve_inplace::Journal;
 use calve_testkit::{Memory, Sketch};
-use calve_upgrade::{InPlace, Journal, Options, Plan, Result};
+use calve_upgrade::{InPlace, Options, Plan, Result};
 
 type Step = Box<dyn Fn(Option<&[u8]>) -> io::Result<()> + Send + Sync>;
 

@@ -1,0 +1,8 @@
+//! What changing a file where it lies needs: to be alone with it, and a note beside it that says
+//! how to go back, which is there before the first change and until the last one.
+
+mod file;
+mod journal;
+
+pub use file::{open_for_reading, open_for_writing};
+pub use journal::{FileJournal, FoundNote, Journal, NoJournal, NoteKind, sealed, unsealed};
