@@ -3,8 +3,10 @@
 //! This is the only place that can write version 1.
 
 mod builder;
+mod crash;
 mod flips;
 mod mounted;
+mod notes;
 mod pack;
 mod planted;
 mod random;
@@ -15,8 +17,10 @@ pub mod corpus;
 pub mod qemu;
 
 pub use builder::{Builder, XenOrder};
+pub use crash::{Crashed, crashes};
 pub use flips::{BASE_NAME, Field, Specimen};
 pub use mounted::Mounted;
+pub use notes::Notes;
 pub use pack::{Encryption, deflated};
 pub use planted::{Kind, Planted};
 pub use random::{Random, Sketch, seeds};

@@ -5,9 +5,8 @@ mod common;
 
 use std::sync::atomic::AtomicBool;
 
-use calve_testkit::{Faulty, Memory, Random, Sketch, seeds};
+use calve_testkit::{Faulty, Memory, Notes, Random, Sketch, seeds};
 use calve_upgrade::{Error, Recovered};
-use common::Notes;
 
 #[test]
 fn whatever_step_fails_nothing_is_lost() {

@@ -3,9 +3,8 @@
 mod common;
 
 use calve_disk::{Error as DiskError, Rule};
-use calve_testkit::{Builder, Memory, Sketch};
+use calve_testkit::{Builder, Memory, Notes, Sketch};
 use calve_upgrade::Error;
-use common::Notes;
 
 /// The header may name a payload inside of itself, which the new header takes the place of.
 #[test]

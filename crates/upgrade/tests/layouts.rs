@@ -2,9 +2,8 @@
 
 mod common;
 
-use calve_testkit::{Builder, Memory, Random, Sketch, qemu, seeds};
+use calve_testkit::{Builder, Memory, Notes, Random, Sketch, qemu, seeds};
 use calve_upgrade::{Error, Options, State, Verify};
-use common::Notes;
 
 #[test]
 fn any_legal_image_holds_the_same_afterwards_and_comes_back() {

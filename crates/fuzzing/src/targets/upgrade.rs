@@ -1,16 +1,13 @@
 //! Upgrading where it lies: refused and untouched, or the same disk afterwards, and back to the
 //! bit.
 
-use std::io;
-use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, PoisonError};
 
 use calve_disk::formats::qcow1::Qcow1Image;
 use calve_disk::formats::qcow2::Qcow2Image;
 use calve_disk::{Error as DiskError, Image};
-use calve_inplace::Journal;
-use calve_testkit::Memory;
+use calve_testkit::{Memory, Notes};
 use calve_upgrade::{Error, InPlace, Options, Plan, Verify};
 
 use crate::disks;
@@ -20,7 +17,7 @@ use crate::stock;
 pub(super) fn run(data: &[u8]) {
     let Some(input) = Input::of(data) else { return };
     let Some(size) = upgradable_size(&input) else { return };
-    let (storage, note) = (Memory::new(input.image.to_vec()), Note::default());
+    let (storage, note) = (Memory::new(input.image.to_vec()), Notes::new(None));
     let in_place = InPlace::new(Arc::new(storage.clone()), Box::new(note.clone()));
     let options = options(&input);
     let planned = in_place.plan(&options, &AtomicBool::new(false));
@@ -45,7 +42,7 @@ pub(super) fn run(data: &[u8]) {
         }
     }
     assert!(storage.content() == input.image, "not what it was");
-    assert!(note.get().is_none(), "a record is left");
+    assert!(note.note().is_none(), "a record is left");
 }
 
 /// The size of a disk that can be read to compare; a larger one would be upgraded unseen.
@@ -89,38 +86,4 @@ fn assert_kept(found: &[Option<u8>], expected: &[Option<u8>]) {
     let merged: Vec<Option<u8>> =
         found.iter().zip(expected).map(|(now, was)| was.and(*now)).collect();
     disks::assert_same(&merged, expected, "after the upgrade");
-}
-
-/// A journal in memory. Clones share the note.
-#[derive(Clone, Default)]
-struct Note(Arc<Mutex<Option<Vec<u8>>>>);
-
-impl Note {
-    fn get(&self) -> Option<Vec<u8>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn set(&self, note: Option<Vec<u8>>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = note;
-    }
-}
-
-impl Journal for Note {
-    fn path(&self) -> &Path {
-        Path::new("memory.calve-undo")
-    }
-
-    fn read(&self) -> io::Result<Option<Vec<u8>>> {
-        Ok(self.get())
-    }
-
-    fn put(&self, note: &[u8]) -> io::Result<()> {
-        self.set(Some(note.to_vec()));
-        Ok(())
-    }
-
-    fn remove(&self) -> io::Result<()> {
-        self.set(None);
-        Ok(())
-    }
 }

@@ -1,69 +1,15 @@
 //! What the tests of this crate share.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
-use std::io;
-use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, PoisonError};
 
 use calve_disk::codec::aes::Passphrase;
 use calve_disk::formats::qcow2::Qcow2Image;
 use calve_disk::formats::raw::RawImage;
 use calve_disk::{Disk, HostErrors, Layer, Scratch, StorageMut};
-use calve_inplace::Journal;
-use calve_testkit::{Memory, Sketch};
+use calve_testkit::{Memory, Notes, Sketch};
 use calve_upgrade::{InPlace, Options, Plan, Result};
-
-type Step = Box<dyn Fn(Option<&[u8]>) -> io::Result<()> + Send + Sync>;
-
-/// A journal in memory. Clones share the note.
-#[derive(Clone)]
-pub(crate) struct Notes {
-    note: Arc<Mutex<Option<Vec<u8>>>>,
-    step: Arc<Step>,
-}
-
-impl Notes {
-    pub(crate) fn new(note: Option<Vec<u8>>) -> Self {
-        Self::with(note, |_| Ok(()))
-    }
-
-    /// A journal that asks before each change.
-    pub(crate) fn with(
-        note: Option<Vec<u8>>,
-        step: impl Fn(Option<&[u8]>) -> io::Result<()> + Send + Sync + 'static,
-    ) -> Self {
-        Self { note: Arc::new(Mutex::new(note)), step: Arc::new(Box::new(step)) }
-    }
-
-    pub(crate) fn note(&self) -> Option<Vec<u8>> {
-        self.note.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn set(&self, note: Option<Vec<u8>>) -> io::Result<()> {
-        (self.step)(note.as_deref())?;
-        *self.note.lock().unwrap_or_else(PoisonError::into_inner) = note;
-        Ok(())
-    }
-}
-
-impl Journal for Notes {
-    fn path(&self) -> &Path {
-        Path::new("memory.calve-undo")
-    }
-
-    fn read(&self) -> io::Result<Option<Vec<u8>>> {
-        Ok(self.note())
-    }
-
-    fn put(&self, note: &[u8]) -> io::Result<()> {
-        self.set(Some(note.to_vec()))
-    }
-
-    fn remove(&self) -> io::Result<()> {
-        self.set(None)
-    }
-}
 
 /// An image in memory and the journal beside it.
 pub(crate) fn in_place(storage: &(impl StorageMut + Clone + 'static), notes: &Notes) -> InPlace {
