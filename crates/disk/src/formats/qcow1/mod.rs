@@ -2,6 +2,7 @@
 
 mod claims;
 mod dialect;
+mod entries;
 mod entry;
 mod header;
 mod map;
@@ -12,6 +13,7 @@ mod tables;
 mod visit;
 mod walk;
 
+pub use entries::{Leads, MetEntry};
 pub use visit::VisitedTable;
 
 use std::fmt;
