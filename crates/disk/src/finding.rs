@@ -176,6 +176,9 @@ rules! {
     NeverWritten "Q39" Suspect
         "a sector of an encrypted cluster holds zeros instead of ciphertext"
         "nothing: it was never written, and reads as noise";
+    BackingNameHalf "Q40" Suspect
+        "of the place and the length of a backing file's name one is zero and the other is not"
+        "if this disk should have a base, name it with --base";
     Qcow2HeaderCut "V1" Damage
         "the file ends inside the header"
         "look for a longer copy of the file";

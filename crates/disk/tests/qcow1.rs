@@ -249,14 +249,16 @@ fn q10_t12_a_name_that_cannot_be_is_not_the_same_as_none() {
 }
 
 #[test]
-fn q10_t12_a_place_or_a_length_of_zero_names_nothing() {
+fn q10_q40_t12_a_place_or_a_length_of_zero_names_nothing_and_is_told() {
     for (at, name_length) in [(0u64, 8u32), (48, 0)] {
         let mut builder = four_clusters();
         builder.patch(8, &at.to_be_bytes());
         builder.patch(16, &name_length.to_be_bytes());
         let disk = open(builder);
-        assert!(disk.top().facts().backing.is_none() && findings(&disk).is_empty());
+        assert!(disk.top().facts().backing.is_none());
+        assert_eq!(findings(&disk), [Rule::BackingNameHalf], "{at}, {name_length}");
     }
+    assert!(findings(&open(four_clusters())).is_empty());
 }
 
 #[test]

@@ -162,6 +162,10 @@ impl RawHeader {
         if header.backing_name == NamePlace::Impossible {
             note(Rule::BackingNamePlace, 8, self.backing_name_at.get());
         }
+        let (at, length) = (self.backing_name_at.get(), self.backing_name_length.get());
+        if (at == 0) != (length == 0) {
+            note(Rule::BackingNameHalf, if at == 0 { 8 } else { 16 }, at.max(length.into()));
+        }
         if header.l1_at < HEADER_SIZE && header.l1_entries > 0 {
             note(Rule::L1Place, 40, header.l1_at);
         }
