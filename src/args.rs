@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args as Group, Parser, Subcommand, ValueEnum};
 
-pub(crate) use check::CheckArgs;
+pub(crate) use check::{CheckArgs, Repair};
 pub(crate) use convert::{ConvertArgs, CopyHow, SalvageWith};
 pub(crate) use examine::{CarveArgs, LayoutArgs, LayoutShape, TimelineArgs, TimelineShape};
 pub(crate) use rescue::RescueArgs;

@@ -5,6 +5,7 @@ use std::io;
 use calve_convert::{CompareError, Error as ConvertError, Loss};
 use calve_disk::{Error as DiskError, Finding, Format};
 use calve_evidence::Error as EvidenceError;
+use calve_repair::Error as RepairError;
 use calve_rescue::Error as RescueError;
 use calve_upgrade::Error as UpgradeError;
 
@@ -236,6 +237,35 @@ impl From<UpgradeError> for Failure {
         }
     }
 }
+
+impl From<RepairError> for Failure {
+    fn from(error: RepairError) -> Self {
+        let text = error.to_string();
+        match error {
+            RepairError::Disk(error) => match Self::from(error) {
+                failure @ Self { code: Code::InUse, .. } => {
+                    failure.next("end the program that uses it")
+                }
+                failure @ Self { code: Code::NoSpace, .. } => failure.next(NO_ROOM_TO_COPY),
+                failure => failure,
+            },
+            RepairError::NoSpace { .. } => Self::new(Code::NoSpace, text).next(NO_ROOM_TO_COPY),
+            RepairError::Record { .. } => Self::new(Code::Failed, text)
+                .next("the image is sound as it is; look at the record"),
+            RepairError::HalfWay { failure, .. } => {
+                let code = Self::from(*failure).code;
+                Self::new(code, text).next("check -r again settles it; nothing is lost")
+            }
+            RepairError::Stopped => {
+                stopped().next("what was told is mended, and nothing else; check -r again goes on")
+            }
+            _ => Self::new(Code::Failed, text),
+        }
+    }
+}
+
+/// What to do where copies have no room.
+const NO_ROOM_TO_COPY: &str = "make room, or rescue what is there to another file system";
 
 impl From<EvidenceError> for Failure {
     fn from(error: EvidenceError) -> Self {

@@ -16,6 +16,7 @@ mod instructions;
 mod memory;
 mod moves;
 mod read_only;
+mod repair;
 mod rescue;
 mod target;
 mod traces;

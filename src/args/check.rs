@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 
-use clap::Args as Group;
+use clap::{Args as Group, ValueEnum};
 
 use super::{OpenArgs, ProgressArgs, Shape};
 
@@ -19,6 +19,10 @@ pub(crate) struct CheckArgs {
     /// Check every image of the backing chain, and compare what each recorded of its base
     #[arg(long, conflicts_with = "untrusted")]
     pub(crate) backing_chain: bool,
+    /// Mend first what can be mended without guessing, where the image lies
+    #[arg(short, long, value_enum, value_name = "WHAT",
+          conflicts_with_all = ["backing_chain", "untrusted", "evidence", "force_share", "image_opts", "base"])]
+    pub(crate) repair: Option<Repair>,
     /// List every finding, not only the first ten of each rule
     #[arg(long)]
     pub(crate) all: bool,
@@ -32,4 +36,13 @@ pub(crate) struct CheckArgs {
     pub(crate) open: OpenArgs,
     #[command(flatten)]
     pub(crate) progress: ProgressArgs,
+}
+
+/// What `check -r` mends.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Repair {
+    /// Room at the end of the file that nothing refers to
+    Leaks,
+    /// That, entries that lead behind the end of the file, and clusters that several entries share
+    All,
 }

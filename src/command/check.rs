@@ -1,5 +1,7 @@
 //! `check`: everything that can be told to be wrong with an image, one line each.
 
+mod mend;
+mod repair;
 mod report;
 
 use std::num::NonZeroUsize;
@@ -21,6 +23,9 @@ use report::Report;
 pub(crate) fn run(args: &CheckArgs, program: &str, evidence: &Evidence) -> Result<Code, Failure> {
     let threads = threads(args.parallel.as_deref())?;
     refuse_progress(args)?;
+    if let Some(what) = args.repair {
+        return repair::run(args, what, threads);
+    }
     let request = Request::new(&args.file, args.format.as_deref(), args.backing_chain, &args.open)?;
     let mut request = request.past_host_errors();
     let died = |death: &Death| tell_death(args, death);
@@ -52,7 +57,9 @@ pub(crate) fn run(args: &CheckArgs, program: &str, evidence: &Evidence) -> Resul
     if !args.progress.quiet {
         source::announce_upgrades(program, &request, &disk);
     }
-    check(args, &disk, threads, flags)
+    let mut report = Report::new(args);
+    report.begin();
+    check(args, &disk, threads, flags, report)
 }
 
 /// Opens what can be checked.
@@ -87,14 +94,13 @@ fn check(
     disk: &Disk,
     threads: NonZeroUsize,
     flags: &'static Flags,
+    mut report: Report<'_>,
 ) -> Result<Code, Failure> {
     let reporter = Reporter::new(&args.progress, flags)?;
     let progress = |done, total| reporter.tell(Progress { phase: Phase::Checking, done, total });
     let options =
         CheckOptions { is_deep: args.deep, threads, stop: &flags.stop, progress: &progress };
     let mut worst = Code::Done;
-    let mut report = Report::new(args);
-    report.begin();
     for (number, layer) in disk.layers().iter().enumerate() {
         let facts = layer.image.facts();
         report.begin_image(&layer.path, facts.format.name(), facts.file_size);

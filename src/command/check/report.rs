@@ -6,15 +6,17 @@ use std::path::Path;
 
 use calve_disk::open::escaped;
 use calve_disk::{Checked, Facts, Finding, Format, Rule, Weight};
+use calve_repair::{Mend, Mended};
 use serde_json::{Map, Value, json};
 
+use super::mend::{self, Mends};
 use crate::args::{CheckArgs, Shape};
 use crate::command::info::survey_json;
 use crate::exit::{Code, Failure};
 use crate::{findings, print};
 
 /// Findings of one rule that people are told one by one.
-const LISTED: u64 = 10;
+pub(super) const LISTED: u64 = 10;
 
 /// Bytes of text that are gathered before they are printed.
 const GATHERED: usize = 64 << 10;
@@ -30,6 +32,10 @@ pub(super) struct Report<'a> {
     /// Where the room at the end of the file begins that nothing refers to.
     image_end: u64,
     failure: Option<Failure>,
+    /// What was mended so far, where something was to be.
+    mends: Option<Mends>,
+    mended: Option<Mended>,
+    is_json: bool,
 }
 
 impl<'a> Report<'a> {
@@ -42,15 +48,14 @@ impl<'a> Report<'a> {
             file_size: 0,
             image_end: 0,
             failure: None,
+            mends: None,
+            mended: None,
+            is_json: args.output == Shape::Json,
         }
     }
 
-    fn is_json(&self) -> bool {
-        self.args.output == Shape::Json
-    }
-
     pub(super) fn begin(&mut self) {
-        if self.is_json() && self.args.backing_chain {
+        if self.is_json && self.args.backing_chain {
             self.say("[\n");
         }
     }
@@ -58,15 +63,50 @@ impl<'a> Report<'a> {
     pub(super) fn begin_image(&mut self, path: &Path, format: &str, file_size: u64) {
         self.counts.clear();
         (self.file_size, self.image_end) = (file_size, file_size);
+        if self.mends.is_none() {
+            self.begin_document(path, format);
+        }
+        if self.is_json {
+            self.say(",\n    \"findings\": [");
+        }
+    }
+
+    /// Begins with what is mended before the image is checked.
+    pub(super) fn begin_repair(&mut self, path: &Path, format: &str) {
+        self.begin_document(path, format);
+        self.mends = Some(Mends::default());
+        if self.is_json {
+            self.say(",\n    \"repairs\": [");
+        }
+    }
+
+    /// Tells of one thing that was mended.
+    pub(super) fn mend(&mut self, mend: &Mend) {
+        let Some(mends) = &mut self.mends else { return };
+        let text = mends.text(mend, self.is_json, self.args.all);
+        self.say(&text);
+    }
+
+    /// What was mended in all, or up to where it failed.
+    pub(super) fn end_repair(&mut self, mended: Option<&Mended>) {
+        let Some(mends) = &self.mends else { return };
+        let text = match self.is_json {
+            true => mends.end_of_list(mended.is_some()).to_owned(),
+            false => mended.map(mend::summary).unwrap_or_default(),
+        };
+        self.say(&text);
+        self.mended = mended.copied();
+    }
+
+    fn begin_document(&mut self, path: &Path, format: &str) {
         self.images += 1;
         let name = escaped(path.as_os_str().as_encoded_bytes());
         let format = escaped(format.as_bytes());
-        if self.is_json() {
+        if self.is_json {
             let separator = if self.images > 1 { ",\n" } else { "" };
             let (name, format) = (json!(name), json!(format));
             self.say(&format!(
-                "{separator}{{\n    \"filename\": {name},\n    \"format\": {format},\n    \
-                 \"findings\": ["
+                "{separator}{{\n    \"filename\": {name},\n    \"format\": {format}"
             ));
         } else {
             let separator = if self.images > 1 { "\n" } else { "" };
@@ -84,7 +124,7 @@ impl<'a> Report<'a> {
         {
             self.image_end = at.get();
         }
-        if self.is_json() {
+        if self.is_json {
             let is_first = self.counts.len() == 1 && count == 1;
             let separator = if is_first { "" } else { "," };
             let object = Value::Object(findings::object(finding));
@@ -96,7 +136,7 @@ impl<'a> Report<'a> {
 
     /// The sums of an image. `checked` is what was looked at, where the host let it be.
     pub(super) fn end_image(&mut self, facts: &Facts, checked: Option<&Checked>) {
-        if self.is_json() {
+        if self.is_json {
             let document = self.sums(facts, checked);
             self.end_document(document);
         } else {
@@ -108,7 +148,7 @@ impl<'a> Report<'a> {
 
     /// The end of the report on an image that was not opened, or whose worker ended like `how`.
     pub(super) fn end_unopened(&mut self, how: Option<&str>) {
-        if self.is_json() {
+        if self.is_json {
             let mut document = Map::new();
             document.insert("check-errors".into(), json!(u8::from(how.is_some())));
             document.insert("corruptions".into(), json!(self.corruptions()));
@@ -124,7 +164,7 @@ impl<'a> Report<'a> {
 
     /// Prints what is left, and tells of the first print that failed.
     pub(super) fn end(&mut self) -> Result<(), Failure> {
-        if self.is_json() {
+        if self.is_json {
             self.say(if self.args.backing_chain { "\n]\n" } else { "\n" });
         }
         self.print();
@@ -152,7 +192,7 @@ impl<'a> Report<'a> {
     }
 
     fn say(&mut self, text: &str) {
-        if self.args.progress.quiet && !self.is_json() {
+        if self.args.progress.quiet && !self.is_json {
             return;
         }
         self.text.push_str(text);
@@ -161,7 +201,8 @@ impl<'a> Report<'a> {
         }
     }
 
-    fn print(&mut self) {
+    /// Prints what was gathered.
+    pub(super) fn print(&mut self) {
         if self.failure.is_none() {
             self.failure = print::out(&self.text).err();
         }
@@ -185,6 +226,14 @@ impl<'a> Report<'a> {
         set("check-errors", json!(u8::from(checked.is_none())));
         set("corruptions", json!(self.corruptions()));
         set("notes", json!(self.count(Weight::Note)));
+        if let Some(mended) = &self.mended {
+            let cluster = facts.cluster_size.map_or(1, |size| size.bytes());
+            set("leaks-fixed", json!(mended.trimmed.div_ceil(cluster)));
+            set("corruptions-fixed", json!(mended.unallocated + mended.copied));
+            for (key, value) in mend::keys(mended) {
+                set(key, value);
+            }
+        }
         let Some(Checked { survey, unpacked, probed, .. }) = checked else { return document };
         if survey.are_owners_compared {
             let cluster = facts.cluster_size.map_or(1, |size| size.bytes());
