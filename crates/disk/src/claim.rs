@@ -41,6 +41,17 @@ pub enum Owner {
 }
 
 impl Owner {
+    /// All owners, each under its own number.
+    pub const ALL: [Owner; 7] = [
+        Owner::Header,
+        Owner::Extension,
+        Owner::Name,
+        Owner::L1,
+        Owner::L2,
+        Owner::Data,
+        Owner::Packed,
+    ];
+
     /// The owner in a few words.
     pub const fn words(self) -> &'static str {
         match self {

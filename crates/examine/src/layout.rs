@@ -58,16 +58,6 @@ impl Label {
     }
 }
 
-const OWNERS: [Owner; 7] = [
-    Owner::Header,
-    Owner::Extension,
-    Owner::Name,
-    Owner::L1,
-    Owner::L2,
-    Owner::Data,
-    Owner::Packed,
-];
-
 /// Neighbouring bytes of the file that are alike.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Region {
@@ -91,7 +81,7 @@ impl Region {
     /// Who else claims the same bytes, each kind once; the region's own kind where two of it do.
     pub fn shared_by(&self) -> impl Iterator<Item = Owner> + use<> {
         let sharers = self.sharers;
-        OWNERS.into_iter().filter(move |owner| sharers & bit(*owner) != 0)
+        Owner::ALL.into_iter().filter(move |owner| sharers & bit(*owner) != 0)
     }
 
     /// Whether more than one claims these bytes.
@@ -194,7 +184,7 @@ struct Sweep<'a> {
     cluster: u64,
     /// Everything before this place has been told of.
     reached: u64,
-    active: [Furthest; OWNERS.len()],
+    active: [Furthest; Owner::ALL.len()],
     held: Option<Region>,
     totals: Totals,
     behind: u64,
@@ -210,7 +200,7 @@ impl<'a> Sweep<'a> {
             size,
             cluster: facts.cluster_size.map_or(SECTOR, calve_disk::units::ClusterSize::bytes),
             reached: 0,
-            active: [Furthest::default(); OWNERS.len()],
+            active: [Furthest::default(); Owner::ALL.len()],
             held: None,
             totals: Totals { file_size: size, ..Totals::default() },
             behind: 0,
@@ -257,7 +247,7 @@ impl<'a> Sweep<'a> {
         let from = self.reached;
         let mut owner = None;
         let mut sharers = 0;
-        for (kind, furthest) in OWNERS.into_iter().zip(&self.active) {
+        for (kind, furthest) in Owner::ALL.into_iter().zip(&self.active) {
             let Some(claim) = furthest.first.filter(|claim| claim.end() > from) else { continue };
             match owner {
                 None => owner = Some(claim),

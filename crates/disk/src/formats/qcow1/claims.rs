@@ -31,17 +31,6 @@ struct Row {
 
 const _: () = assert!(size_of::<Row>() == 24);
 
-const OWNERS: [Owner; 8] = [
-    Owner::Header,
-    Owner::Extension,
-    Owner::Name,
-    Owner::L1,
-    Owner::L2,
-    Owner::Data,
-    Owner::Packed,
-    Owner::Packed,
-];
-
 impl Row {
     fn new(at: u64, length: u64, owner: Owner, guest: u64) -> Self {
         let guest_and_owner = (guest / SECTOR) << 3 | owner as u64;
@@ -51,7 +40,8 @@ impl Row {
     }
 
     fn owner(&self) -> Owner {
-        OWNERS[crate::units::in_memory(self.guest_and_owner & 7)]
+        let number = crate::units::in_memory(self.guest_and_owner & 7);
+        Owner::ALL.get(number).copied().unwrap_or(Owner::Packed)
     }
 
     fn guest(&self) -> u64 {
