@@ -226,7 +226,7 @@ impl From<UpgradeError> for Failure {
                 "it was made what it was before; test this machine's memory and disk, then run \
                  this again",
             ),
-            UpgradeError::Record { .. } => Self::new(Code::Failed, text)
+            UpgradeError::Record(_) => Self::new(Code::Failed, text)
                 .next("the image itself was not changed by that; look at the record"),
             UpgradeError::HalfWay { failure, .. } => {
                 let code = Self::from(*failure).code;
@@ -250,7 +250,7 @@ impl From<RepairError> for Failure {
                 failure => failure,
             },
             RepairError::NoSpace { .. } => Self::new(Code::NoSpace, text).next(NO_ROOM_TO_COPY),
-            RepairError::Record { .. } => Self::new(Code::Failed, text)
+            RepairError::Record(_) => Self::new(Code::Failed, text)
                 .next("the image is sound as it is; look at the record"),
             RepairError::HalfWay { failure, .. } => {
                 let code = Self::from(*failure).code;

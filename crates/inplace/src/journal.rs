@@ -145,7 +145,7 @@ impl Journal for FoundNote {
 }
 
 /// A text of one line as a note: with its digest behind it.
-pub fn sealed(mut text: Vec<u8>) -> Vec<u8> {
+pub(crate) fn sealed(mut text: Vec<u8>) -> Vec<u8> {
     let digest = blake3::hash(&text).to_hex();
     text.push(b'\n');
     text.extend_from_slice(digest.as_bytes());
@@ -154,7 +154,7 @@ pub fn sealed(mut text: Vec<u8>) -> Vec<u8> {
 }
 
 /// The text of a sealed note, if it is whole.
-pub fn unsealed(note: &[u8]) -> Option<&[u8]> {
+pub(crate) fn unsealed(note: &[u8]) -> Option<&[u8]> {
     let end = note.iter().position(|byte| *byte == b'\n')?;
     let text = &note[..end];
     (note == sealed(text.to_vec())).then_some(text)

@@ -3,6 +3,8 @@
 
 mod file;
 mod journal;
+pub mod note;
 
 pub use file::{open_for_reading, open_for_writing};
-pub use journal::{FileJournal, FoundNote, Journal, NoJournal, NoteKind, sealed, unsealed};
+pub use journal::{FileJournal, FoundNote, Journal, NoJournal, NoteKind};
+pub use note::NoteError;

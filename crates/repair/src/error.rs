@@ -23,13 +23,8 @@ pub enum Error {
         free: u64,
     },
     /// The note beside the image cannot be used, written or removed.
-    #[error("{}: {why}", path.display())]
-    Record {
-        /// The note.
-        path: PathBuf,
-        /// What is the matter with it.
-        why: String,
-    },
+    #[error(transparent)]
+    Record(#[from] calve_inplace::NoteError),
     /// Something failed, and so did taking back what was done. The note is still there, and the
     /// image is sound.
     #[error("{}: {failure}; it could not be taken back at once: {second}", path.display())]

@@ -1,11 +1,9 @@
 //! The note beside an image that is being mended: what its entries were.
 
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
-use calve_inplace::{Journal, sealed, unsealed};
+use calve_inplace::{Journal, note};
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::find::Round;
 
 const KIND: &str = "calve repair record";
@@ -29,10 +27,10 @@ pub(crate) struct Run {
     /// Where the first one stands.
     pub(crate) at: u64,
     /// What they were.
-    #[serde(with = "bytes")]
+    #[serde(with = "note::bytes")]
     pub(crate) old: Vec<u8>,
     /// What they become.
-    #[serde(with = "bytes")]
+    #[serde(with = "note::bytes")]
     pub(crate) new: Vec<u8>,
 }
 
@@ -54,48 +52,18 @@ impl Record {
 
     /// The record in the journal, if there is one.
     pub(crate) fn read(journal: &dyn Journal) -> Result<Option<Self>> {
-        let bad = |why: String| Error::Record { path: journal.path().to_owned(), why };
-        let note = journal.read().map_err(|error| bad(format!("cannot be read: {error}")))?;
-        let Some(note) = note else { return Ok(None) };
-        let broken = || bad("is no repair record, or a damaged one".into());
-        let text = unsealed(&note).ok_or_else(broken)?;
-        let record: Self = serde_json::from_slice(text).map_err(|_| broken())?;
+        let Some(record) = note::read::<Self>(journal, KIND)? else { return Ok(None) };
         if record.kind != KIND || record.version != VERSION {
-            return Err(bad(format!("is of version {}, which is not known", record.version)));
+            return Err(note::broken(journal, KIND).into());
         }
         let is_sound = |run: &Run| {
             run.old.len() == run.new.len()
                 && run.old.len().is_multiple_of(8)
                 && run.at.checked_add(run.old.len() as u64).is_some_and(|end| end <= record.length)
         };
-        if record.runs.iter().all(is_sound) { Ok(Some(record)) } else { Err(broken()) }
-    }
-
-    pub(crate) fn put(&self, journal: &dyn Journal) -> Result<()> {
-        let failed = |why| Error::Record { path: journal.path().to_owned(), why };
-        let text = serde_json::to_vec(self).map_err(|error| failed(error.to_string()))?;
-        journal.put(&sealed(text)).map_err(|error| failed(format!("cannot be written: {error}")))
-    }
-}
-
-/// Takes the record away.
-pub(crate) fn remove(journal: &dyn Journal) -> Result<()> {
-    journal.remove().map_err(|error| Error::Record {
-        path: journal.path().to_owned(),
-        why: format!("cannot be removed: {error}"),
-    })
-}
-
-mod bytes {
-    use super::{BASE64_STANDARD, Engine};
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    pub(super) fn serialize<S: Serializer>(bytes: &[u8], out: S) -> Result<S::Ok, S::Error> {
-        out.serialize_str(&BASE64_STANDARD.encode(bytes))
-    }
-
-    pub(super) fn deserialize<'a, D: Deserializer<'a>>(from: D) -> Result<Vec<u8>, D::Error> {
-        let text = String::deserialize(from)?;
-        BASE64_STANDARD.decode(text).map_err(serde::de::Error::custom)
+        match record.runs.iter().all(is_sound) {
+            true => Ok(Some(record)),
+            false => Err(note::broken(journal, KIND).into()),
+        }
     }
 }

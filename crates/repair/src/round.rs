@@ -8,12 +8,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use calve_disk::formats::qcow1::Qcow1Image;
 use calve_disk::units::{HostOffset, in_memory};
 use calve_disk::{Error as DiskError, Image, Storage, StorageMut};
-use calve_inplace::Journal;
+use calve_inplace::{Journal, note};
 
 use crate::Settled;
 use crate::error::{Error, Result};
 use crate::find::Round;
-use crate::record::{self, Record, Run};
+use crate::record::{Record, Run};
 
 /// Mends the entries of a round. Whatever fails, they are what they were.
 pub(crate) fn run(
@@ -24,17 +24,17 @@ pub(crate) fn run(
 ) -> Result<()> {
     require_room(&**storage, round)?;
     let record = Record::of(round);
-    if let Err(failure) = record.put(journal) {
+    if let Err(failure) = note::put(journal, &record) {
         // It may be there all the same. The image was not touched, so that it means nothing.
         let _ = journal.remove();
-        return Err(failure);
+        return Err(failure.into());
     }
     let done = copy(storage, round, stop).and_then(|()| {
         record.runs.iter().try_for_each(|run| write(storage, &run.new, run.at))?;
         sync(&**storage)
     });
     match done {
-        Ok(()) => record::remove(journal),
+        Ok(()) => Ok(note::remove(journal)?),
         Err(failure) => match take_back(storage, journal, &record) {
             Ok(()) => Err(failure),
             Err(second) => Err(Error::HalfWay {
@@ -70,7 +70,7 @@ pub(crate) fn settle(
         (false, false) => Settled::Kept,
     };
     sync(&**storage)?;
-    record::remove(journal)?;
+    note::remove(journal)?;
     Ok(Some(settled))
 }
 
@@ -83,7 +83,7 @@ fn take_back(storage: &Arc<dyn StorageMut>, journal: &dyn Journal, record: &Reco
     }
     sync(&**storage)?;
     cut(storage, record.length)?;
-    record::remove(journal)
+    Ok(note::remove(journal)?)
 }
 
 /// Makes the file as long as it was, unless something is behind that end by now: after a crash

@@ -54,7 +54,7 @@ fn whatever_step_fails_no_byte_is_lost_and_the_next_repair_ends_well() {
             }
             assert_kept(&before, &guest(&memory.content(), &sketch), &sketch, &what);
             if let Err(error) = &outcome {
-                let has_note = matches!(error, Error::HalfWay { .. } | Error::Record { .. });
+                let has_note = matches!(error, Error::HalfWay { .. } | Error::Record(_));
                 assert!(notes.note().is_none() || has_note, "{what}: {error}");
             }
             let notes = Notes::new(notes.note());

@@ -41,13 +41,8 @@ pub enum Error {
         why: String,
     },
     /// The undo record beside the image cannot be used.
-    #[error("{}: {why}", path.display())]
-    Record {
-        /// The record.
-        path: PathBuf,
-        /// What is the matter with it.
-        why: String,
-    },
+    #[error(transparent)]
+    Record(#[from] calve_inplace::NoteError),
     /// Something failed, and so did taking back what was done. The undo record is still there,
     /// and nothing is lost.
     #[error("{}: {failure}; it could not be taken back at once: {second}", path.display())]

@@ -8,10 +8,10 @@ use std::sync::atomic::AtomicBool;
 
 use calve_disk::open::open_for_reading;
 use calve_disk::{Disk, Error as DiskError, HostFile, Named, PendingFile, Storage, folder_of};
-use calve_inplace::{FileJournal, FoundNote};
+use calve_inplace::{FileJournal, FoundNote, note};
 
 use crate::error::{Error, Result};
-use crate::record::{self, Time, UNDO};
+use crate::record::{Time, UNDO};
 use crate::survey::Plan;
 use crate::undo::{self, State};
 use crate::{InPlace, Options, times};
@@ -73,7 +73,7 @@ pub fn state_of(path: &Path) -> Result<Option<State>> {
 /// Where the host does not let it be removed.
 pub fn forget(path: &Path) -> Result<()> {
     let real = path.canonicalize().map_err(|source| DiskError::host("opening", path, source))?;
-    record::remove(&FileJournal::of(&real, UNDO))
+    Ok(note::remove(&FileJournal::of(&real, UNDO))?)
 }
 
 /// When the file at `path` was written last.

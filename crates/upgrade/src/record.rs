@@ -1,18 +1,17 @@
 //! The undo record: what makes the old image of the new one, and how to tell whether it still
 //! would.
 
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
 use calve_disk::units::SECTOR;
-use calve_inplace::{Journal, NoteKind, sealed, unsealed};
+use calve_inplace::{Journal, NoteError, NoteKind, note};
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// The undo record as a file beside the image: a few hundred bytes.
 pub(crate) const UNDO: NoteKind = NoteKind { suffix: ".calve-undo", longest: 1 << 16 };
 
 const KIND: &str = "calve undo record";
+const CALLED: &str = "undo record";
 const VERSION: u32 = 1;
 
 /// A time as the host keeps it: seconds since 1970 and nanoseconds.
@@ -33,7 +32,7 @@ pub(crate) struct Record {
     /// How long the old image was, in bytes.
     pub(crate) old_length: u64,
     /// What the old image began with: 512 bytes, or all of it.
-    #[serde(with = "bytes")]
+    #[serde(with = "note::bytes")]
     pub(crate) old_start: Vec<u8>,
     /// Digest of the old tables.
     pub(crate) old_tables: String,
@@ -52,7 +51,7 @@ pub(crate) struct New {
     /// How long it is, in bytes.
     pub(crate) length: u64,
     /// What it begins with: 512 bytes.
-    #[serde(with = "bytes")]
+    #[serde(with = "note::bytes")]
     pub(crate) start: Vec<u8>,
     /// Where that begins which was put behind the old end: copied clusters, then tables.
     pub(crate) appended_at: u64,
@@ -78,19 +77,15 @@ impl Record {
 
     /// The record in the journal, if there is one.
     pub(crate) fn read(journal: &dyn Journal) -> Result<Option<Self>> {
-        let bad = |why: String| Error::Record { path: journal.path().to_owned(), why };
-        let note = journal.read().map_err(|error| bad(format!("cannot be read: {error}")))?;
-        let Some(note) = note else { return Ok(None) };
-        let broken = || bad("is no undo record, or a damaged one".into());
-        let text = unsealed(&note).ok_or_else(broken)?;
-        let record: Self = serde_json::from_slice(text).map_err(|_| broken())?;
+        let Some(record) = note::read::<Self>(journal, CALLED)? else { return Ok(None) };
         if record.kind != KIND || record.version != VERSION {
-            return Err(bad(format!("is of version {}, which is not known", record.version)));
+            let why = format!("is of version {}, which is not known", record.version);
+            return Err(NoteError::new(journal, why).into());
         }
-        if !record.is_sound() {
-            return Err(broken());
+        match record.is_sound() {
+            true => Ok(Some(record)),
+            false => Err(note::broken(journal, CALLED).into()),
         }
-        Ok(Some(record))
     }
 
     /// Whether the starts are as long as starts are.
@@ -103,77 +98,34 @@ impl Record {
         };
         is_start(&self.old_start, self.old_length) && self.new.as_ref().is_none_or(is_new)
     }
-
-    pub(crate) fn put(&self, journal: &dyn Journal) -> Result<()> {
-        let failed = |why| Error::Record { path: journal.path().to_owned(), why };
-        let text = serde_json::to_vec(self).map_err(|error| failed(error.to_string()))?;
-        journal.put(&sealed(text)).map_err(|error| failed(format!("cannot be written: {error}")))
-    }
-}
-
-/// Takes the record away.
-pub(crate) fn remove(journal: &dyn Journal) -> Result<()> {
-    journal.remove().map_err(|error| Error::Record {
-        path: journal.path().to_owned(),
-        why: format!("cannot be removed: {error}"),
-    })
-}
-
-mod bytes {
-    use super::{BASE64_STANDARD, Engine};
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    pub(super) fn serialize<S: Serializer>(bytes: &[u8], out: S) -> Result<S::Ok, S::Error> {
-        out.serialize_str(&BASE64_STANDARD.encode(bytes))
-    }
-
-    pub(super) fn deserialize<'a, D: Deserializer<'a>>(from: D) -> Result<Vec<u8>, D::Error> {
-        let text = String::deserialize(from)?;
-        BASE64_STANDARD.decode(text).map_err(serde::de::Error::custom)
-    }
 }
 
 #[cfg(test)]
 mod tests {
+    use calve_testkit::Notes;
+
     use super::*;
-    use std::io;
-    use std::path::Path;
 
-    /// A journal that has this note.
-    struct Note(Vec<u8>);
-
-    impl Journal for Note {
-        fn path(&self) -> &Path {
-            Path::new("note")
-        }
-
-        fn read(&self) -> io::Result<Option<Vec<u8>>> {
-            Ok(Some(self.0.clone()))
-        }
-
-        fn put(&self, _note: &[u8]) -> io::Result<()> {
-            Ok(())
-        }
-
-        fn remove(&self) -> io::Result<()> {
-            Ok(())
-        }
+    fn read(note: Vec<u8>) -> Result<Option<Record>> {
+        Record::read(&Notes::new(Some(note)))
     }
 
-    fn note(record: &Record) -> Vec<u8> {
-        sealed(serde_json::to_vec(record).unwrap())
+    fn sealed(record: &Record) -> Vec<u8> {
+        let notes = Notes::new(None);
+        note::put(&notes, record).unwrap();
+        notes.note().unwrap()
     }
 
     #[test]
     fn a_record_is_believed_only_if_it_is_whole_and_makes_sense() {
         let record = Record::new(4096, vec![7; 512], "digest".into());
-        let good = note(&record);
-        assert_eq!(Record::read(&Note(good.clone())).unwrap(), Some(record.clone()));
+        let good = sealed(&record);
+        assert_eq!(read(good.clone()).unwrap(), Some(record.clone()));
         for at in 0..good.len() {
             let mut bad = good.clone();
             bad[at] ^= 1;
-            assert!(Record::read(&Note(bad)).is_err(), "byte {at} changed");
-            assert!(Record::read(&Note(good[..at].to_vec())).is_err(), "cut at {at}");
+            assert!(read(bad).is_err(), "byte {at} changed");
+            assert!(read(good[..at].to_vec()).is_err(), "cut at {at}");
         }
         let new = New {
             length: 8192,
@@ -182,16 +134,16 @@ mod tests {
             appended: String::new(),
             time: None,
         };
-        let with = |new| note(&Record { new: Some(new), ..record.clone() });
-        assert!(Record::read(&Note(with(new.clone()))).is_ok());
+        let with = |new| sealed(&Record { new: Some(new), ..record.clone() });
+        assert!(read(with(new.clone())).is_ok());
         for odd in [
             with(New { start: vec![1; 100], ..new.clone() }),
             with(New { appended_at: 100, ..new.clone() }),
             with(New { length: 5, ..new }),
-            note(&Record { old_start: vec![], ..record.clone() }),
-            note(&Record { version: 2, ..record }),
+            sealed(&Record { old_start: vec![], ..record.clone() }),
+            sealed(&Record { version: 2, ..record }),
         ] {
-            assert!(Record::read(&Note(odd)).is_err());
+            assert!(read(odd).is_err());
         }
     }
 }

@@ -8,11 +8,11 @@ use calve_disk::formats::qcow1::Qcow1Image;
 use calve_disk::formats::qcow2::Qcow2Image;
 use calve_disk::units::{ClusterSize, HostOffset, in_memory};
 use calve_disk::{Error as DiskError, Image, Storage, StorageMut};
-use calve_inplace::Journal;
+use calve_inplace::{Journal, note};
 
 use crate::counters::WINDOW;
 use crate::error::{Error, Result};
-use crate::record::{self, New, Record};
+use crate::record::{New, Record};
 use crate::upgrade::{self, take_back};
 use crate::verify::{self, Old};
 use crate::view::View;
@@ -108,7 +108,7 @@ pub(crate) fn recover(storage: &Arc<dyn StorageMut>, journal: &dyn Journal) -> R
         }
         if !has_old_tables(storage, &record)? {
             // Behind the old end there may be clusters of somebody else's by now.
-            record::remove(journal)?;
+            note::remove(journal)?;
             return Ok(Recovered::Kept);
         }
         take_back(storage, journal, &record)?;
@@ -147,7 +147,7 @@ pub(crate) fn release(storage: &Arc<dyn StorageMut>, journal: &dyn Journal) -> R
         });
     }
     let freed = if record.holds { free_held(storage, &record)? } else { 0 };
-    record::remove(journal)?;
+    note::remove(journal)?;
     Ok(freed)
 }
 

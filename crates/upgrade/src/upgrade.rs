@@ -9,10 +9,10 @@ use std::sync::atomic::AtomicBool;
 
 use calve_disk::units::HostOffset;
 use calve_disk::{Error as DiskError, Storage, StorageMut};
-use calve_inplace::Journal;
+use calve_inplace::{Journal, note};
 
 use crate::error::{Error, Result};
-use crate::record::{self, New, Record};
+use crate::record::{New, Record};
 use crate::survey::{self, Plan, Surveyed};
 use crate::verify::{self, Old};
 use crate::{Options, tables, times};
@@ -52,15 +52,15 @@ pub(crate) fn run(
     );
     record.old_time = old_time;
     record.holds = options.holds;
-    if let Err(failure) = record.put(journal) {
+    if let Err(failure) = note::put(journal, &record) {
         // It may be there all the same. The image was not touched, so that it means nothing.
         let _ = journal.remove();
-        return Err(failure);
+        return Err(failure.into());
     }
     let prepared = prepare(&mut surveyed, storage, options, stop);
     let prepared = prepared.and_then(|new| {
         record.new = Some(new.clone());
-        record.put(journal)?;
+        note::put(journal, &record)?;
         unchanged(storage, &surveyed, &new)?;
         Ok(new)
     });
@@ -171,7 +171,7 @@ pub(crate) fn take_back(
     }
     cut(storage, record)?;
     times::set(&**storage, record.old_time);
-    record::remove(journal)
+    Ok(note::remove(journal)?)
 }
 
 /// Takes away what was put behind the old end.
