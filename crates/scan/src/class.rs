@@ -69,6 +69,24 @@ impl Class {
         }
     }
 
+    /// The class of the same file under another name.
+    #[must_use]
+    pub fn under_name(self, name: &[u8]) -> Self {
+        match (self, Promise::of(name)) {
+            (Self::Version1 | Self::Version1Misnamed, Promise::Qcow2 | Promise::OtherDisk) => {
+                Self::Version1Misnamed
+            }
+            (Self::Version1Misnamed, _) => Self::Version1,
+            (Self::Qcow2 | Self::Qcow2Misnamed, Promise::Qcow) => Self::Qcow2Misnamed,
+            (Self::Qcow2Misnamed, _) => Self::Qcow2,
+            (Self::Other | Self::OtherMisnamed, Promise::Qcow | Promise::Qcow2) => {
+                Self::OtherMisnamed
+            }
+            (Self::OtherMisnamed, _) => Self::Other,
+            (same, _) => same,
+        }
+    }
+
     /// The class of that word.
     pub fn from_word(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|class| class.word() == word)
@@ -123,6 +141,19 @@ mod tests {
             assert_eq!(Class::from_word(class.word()), Some(class));
         }
         assert_eq!(Class::from_word("v2"), None);
+    }
+
+    #[test]
+    fn under_another_name_a_file_is_the_same_but_for_its_name() {
+        for (class, name, expected) in [
+            (Class::Version1, "a.img", Class::Version1Misnamed),
+            (Class::Version1Misnamed, "a.qcow", Class::Version1),
+            (Class::Qcow2, "a.qcow", Class::Qcow2Misnamed),
+            (Class::Other, "a.qcow2", Class::OtherMisnamed),
+            (Class::Damaged, "a.img", Class::Damaged),
+        ] {
+            assert_eq!(class.under_name(name.as_bytes()), expected, "{class} {name}");
+        }
     }
 
     #[test]

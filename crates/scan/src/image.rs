@@ -5,7 +5,7 @@ use calve_disk::formats::qcow2::Qcow2Image;
 use calve_disk::open::Likeness;
 use calve_disk::{Error, Finding, HostErrors, Image, Storage};
 
-use crate::class::{Class, Promise};
+use crate::class::Class;
 use crate::sighting::{ImageFacts, Seen, shortened};
 
 /// What the file's surroundings say of an image.
@@ -92,12 +92,9 @@ fn class(format: &str, name: &[u8], is_unread: bool, is_damaged: bool, around: A
     if is_damaged {
         return Class::Damaged;
     }
-    let promise = Promise::of(name);
     match format {
-        "qcow" if matches!(promise, Promise::Qcow2 | Promise::OtherDisk) => Class::Version1Misnamed,
-        "qcow" => Class::Version1,
+        "qcow" => Class::Version1.under_name(name),
         _ if around.has_undo_record => Class::Migrated,
-        _ if promise == Promise::Qcow => Class::Qcow2Misnamed,
-        _ => Class::Qcow2,
+        _ => Class::Qcow2.under_name(name),
     }
 }

@@ -8,7 +8,7 @@ use calve_disk::open::{Likeness, is_in_use, likeness};
 use calve_disk::{HostFile, Status};
 use serde::{Deserialize, Serialize};
 
-use crate::class::{Class, Promise};
+use crate::class::Class;
 use crate::image::{self, Around};
 use crate::limits;
 use crate::members;
@@ -77,11 +77,7 @@ fn started(file: &File, ask: &Ask) -> std::io::Result<Look> {
 
 /// A file that is no QCOW image.
 fn other(likeness: Likeness, kind: Option<members::Kind>, ask: &Ask, size: u64) -> Seen {
-    let class = match Promise::of(&ask.name) {
-        Promise::Qcow | Promise::Qcow2 => Class::OtherMisnamed,
-        Promise::OtherDisk | Promise::Nothing => Class::Other,
-    };
-    let mut seen = Seen::nothing(class, Some(size));
+    let mut seen = Seen::nothing(Class::Other.under_name(&ask.name), Some(size));
     seen.resembles = match (kind, likeness) {
         (Some(kind), _) => Some(kind.words().to_owned()),
         (None, Likeness::Other(name)) => name.split(':').next().map(str::to_owned),

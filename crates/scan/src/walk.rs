@@ -77,27 +77,27 @@ pub type ForThread = (Box<dyn Looker>, Box<dyn Known>);
 /// Walks everything below `roots`, looks at every regular file that is not known, and tells of
 /// each. Roots are taken as they are named; links below them are not followed.
 ///
-/// `for_thread` is called once for each thread. `tell` is called in the calling thread, in no
+/// `for_thread` is called for each thread that comes to look at a file: there are as many as `jobs`,
+/// and one more where roots are files. `tell` is called in the calling thread, in no
 /// particular order, and ends the walk by breaking. Where `stop` is set the walk ends as soon as
 /// each thread is done with its file; whoever set it knows that not all was told.
 pub fn scan(
     roots: &[PathBuf],
     options: &ScanOptions,
     stop: &AtomicBool,
-    mut for_thread: impl FnMut() -> ForThread + Send,
+    for_thread: impl FnMut() -> ForThread + Send,
     mut tell: impl FnMut(Event) -> ControlFlow<()>,
 ) {
     let Some(walk) = walk(roots, options) else { return };
-    let linked = Mutex::new(HashSet::new());
+    let shared = Shared { linked: Mutex::default(), for_thread: Mutex::new(for_thread) };
     let ended = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let (sender, receiver) = sync_channel(limits::WAITING);
-        let (linked, ended) = (&linked, &ended);
+        let (shared, ended) = (&shared, &ended);
         scope.spawn(move || {
             walk.run(|| {
-                let (looker, known) = for_thread();
                 let events = sender.clone();
-                let mut thread = Thread { options: *options, looker, known, linked, events };
+                let mut thread = Thread { options: *options, own: None, shared, events };
                 Box::new(move |entry| {
                     if stop.load(Ordering::Relaxed) || ended.load(Ordering::Relaxed) {
                         return WalkState::Quit;
@@ -132,17 +132,23 @@ fn walk(roots: &[PathBuf], options: &ScanOptions) -> Option<WalkParallel> {
     Some(builder.build_parallel())
 }
 
-/// One thread of a walk.
-struct Thread<'a> {
-    options: ScanOptions,
-    looker: Box<dyn Looker>,
-    known: Box<dyn Known>,
+/// What the threads of a walk share.
+struct Shared<F> {
     /// Files with several names that were come upon.
-    linked: &'a Mutex<HashSet<(u64, u64)>>,
+    linked: Mutex<HashSet<(u64, u64)>>,
+    for_thread: Mutex<F>,
+}
+
+/// One thread of a walk.
+struct Thread<'a, F> {
+    options: ScanOptions,
+    /// What it has for itself, as soon as it has come upon a file.
+    own: Option<ForThread>,
+    shared: &'a Shared<F>,
     events: SyncSender<Event>,
 }
 
-impl Thread<'_> {
+impl<F: FnMut() -> ForThread> Thread<'_, F> {
     fn visit(&mut self, entry: Result<DirEntry, ignore::Error>) -> ControlFlow<()> {
         let event = match entry {
             Ok(entry) => self.event(entry),
@@ -169,33 +175,39 @@ impl Thread<'_> {
             return Some(Event::Linked { path, stamp });
         }
         let has_undo_record = has_undo_record(&path);
-        if self.known.is_known(&path, &stamp, has_undo_record) {
+        let (looker, known) = self.own.get_or_insert_with(|| {
+            let mut for_thread =
+                self.shared.for_thread.lock().unwrap_or_else(PoisonError::into_inner);
+            for_thread()
+        });
+        if known.is_known(&path, &stamp, has_undo_record) {
             return Some(Event::Unchanged { path, stamp });
         }
-        let look = self.look(&path, &stamp, has_undo_record);
+        let ScanOptions { is_deep, with_archives, .. } = self.options;
+        let name = path.file_name().unwrap_or_default().as_bytes().to_vec();
+        let ask = Ask { name, has_undo_record, is_deep, with_archives };
+        let look = match opened(&path, &stamp) {
+            Ok(file) => looker.look(&file, &ask),
+            Err(look) => look,
+        };
         Some(Event::Sighted(Box::new(Sighting { path, stamp, has_undo_record, look })))
     }
 
     fn was_met(&self, stamp: &Stamp) -> bool {
-        let mut linked = self.linked.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut linked = self.shared.linked.lock().unwrap_or_else(PoisonError::into_inner);
         let place = (stamp.device, stamp.inode);
         linked.contains(&place) || (linked.len() < limits::LINKED && !linked.insert(place))
     }
+}
 
-    fn look(&mut self, path: &Path, stamp: &Stamp, has_undo_record: bool) -> Look {
-        let file = match open_for_reading(path) {
-            Ok(file) => file,
-            Err(error) => return Look::unreadable(&error.to_string()),
-        };
-        // Between the two somebody may have put something else there.
-        match file.metadata() {
-            Ok(metadata) if metadata.is_file() && is_same(stamp, &stamp_of(&metadata)) => {}
-            Ok(_) => return Look::unreadable("was replaced while it was scanned: scan it again"),
-            Err(error) => return Look::unreadable(&error.to_string()),
-        }
-        let name = path.file_name().unwrap_or_default().as_bytes().to_vec();
-        let ScanOptions { is_deep, with_archives, .. } = self.options;
-        self.looker.look(&file, &Ask { name, has_undo_record, is_deep, with_archives })
+/// Opens a file that was met, or tells why not.
+fn opened(path: &Path, stamp: &Stamp) -> Result<File, Look> {
+    let file = open_for_reading(path).map_err(|error| Look::unreadable(&error.to_string()))?;
+    // Between the two somebody may have put something else there.
+    match file.metadata() {
+        Ok(metadata) if metadata.is_file() && is_same(stamp, &stamp_of(&metadata)) => Ok(file),
+        Ok(_) => Err(Look::unreadable("was replaced while it was scanned: scan it again")),
+        Err(error) => Err(Look::unreadable(&error.to_string())),
     }
 }
 
@@ -216,7 +228,8 @@ fn stamp_of(metadata: &Metadata) -> Stamp {
     }
 }
 
-fn has_undo_record(path: &Path) -> bool {
+/// Whether the undo record of an upgrade lies beside the file at `path`.
+pub fn has_undo_record(path: &Path) -> bool {
     let mut name = path.as_os_str().to_owned();
     name.push(UNDO_RECORD);
     Path::new(&name).symlink_metadata().is_ok_and(|metadata| metadata.is_file())
