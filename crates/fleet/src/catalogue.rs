@@ -35,7 +35,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct Catalogue {
     connection: Connection,
-    /// Its file; a name in angle brackets where it is in memory.
+    /// Its file; a name in angle brackets where it is temporary.
     path: PathBuf,
     is_file: bool,
 }
@@ -45,7 +45,7 @@ pub struct Catalogue {
 pub enum Which {
     /// All.
     All,
-    /// All but those of the class [`Class::Other`].
+    /// All but those of the class [`Class::Other`] that were read without a problem.
     Notable,
     /// Version 1 images that no earlier scan than this one knew as such.
     NewVersion1(i64),
@@ -74,13 +74,14 @@ pub struct Trouble {
 }
 
 impl Catalogue {
-    /// An empty catalogue in memory.
+    /// An empty catalogue that nobody else sees, and that goes away with this. What does not fit
+    /// into a little memory is put into a file without a name, where the host keeps such files.
     ///
     /// # Errors
     /// [`Error::Catalogue`].
-    pub fn in_memory() -> Result<Self> {
-        let path = PathBuf::from("<memory>");
-        let connection = Connection::open_in_memory();
+    pub fn temporary() -> Result<Self> {
+        let path = PathBuf::from("<temporary>");
+        let connection = Connection::open("");
         let connection = connection.map_err(|source| failed(&path, source))?;
         Self::prepared(Self { connection, path, is_file: false })
     }
@@ -145,7 +146,7 @@ impl Catalogue {
         &self.path
     }
 
-    /// What one thread of a scan asks about files that are known; `None` of a catalogue in memory,
+    /// What one thread of a scan asks about files that are known; `None` of a temporary catalogue,
     /// in which nothing is.
     ///
     /// # Errors
@@ -187,7 +188,7 @@ impl Catalogue {
     ) -> std::result::Result<(), E> {
         let (condition, scan) = match which {
             Which::All => ("?1 = ?1", 0),
-            Which::Notable => ("class <> 'other' AND ?1 = ?1", 0),
+            Which::Notable => ("(class <> 'other' OR problem IS NOT NULL) AND ?1 = ?1", 0),
             Which::NewVersion1(scan) => ("version1_since = ?1", scan),
             Which::Overlays => ("backing_name IS NOT NULL AND ?1 = ?1", 0),
         };
@@ -235,6 +236,20 @@ impl Catalogue {
             Some(id) => self.row(id),
             None => Ok(None),
         }
+    }
+
+    /// The further names of the file of this row.
+    pub(crate) fn names_of(&self, id: i64) -> Result<Vec<PathBuf>> {
+        let sql = "SELECT other.path FROM file JOIN file AS other ON other.device = file.device \
+             AND other.inode = file.inode AND other.links > 1 WHERE file.id = ?1 \
+             AND other.name_of = ?1 AND other.gone IS NULL ORDER BY other.path";
+        let found = || {
+            let mut statement = self.connection.prepare_cached(sql)?;
+            statement
+                .query_map([id], |row| Ok(row::path(row.get(0)?)))?
+                .collect::<rusqlite::Result<_>>()
+        };
+        found().map_err(|source| self.failed(source))
     }
 
     /// Rows that may be a base of this name, written last at this time (seconds since 1970), as
@@ -305,6 +320,18 @@ impl Catalogue {
         found().map_err(|source| self.failed(source))
     }
 
+    /// How many files, and members of archives, could not be read, or not be looked into.
+    ///
+    /// # Errors
+    /// [`Error::Catalogue`].
+    pub fn count_problems(&self) -> Result<u64> {
+        let sql = "SELECT count(*) FROM file WHERE gone IS NULL AND name_of IS NULL \
+                   AND (class = 'unreadable' OR (class IN ('other', 'other-misnamed') \
+                   AND problem IS NOT NULL))";
+        let count = self.connection.query_row(sql, [], |row| row.get::<_, i64>(0));
+        count.map(i64::cast_unsigned).map_err(|source| self.failed(source))
+    }
+
     /// How many version 1 images there are, in whatever class. Further names of a file are not
     /// counted.
     ///
@@ -314,6 +341,17 @@ impl Catalogue {
         let sql = "SELECT count(*) FROM file WHERE gone IS NULL AND name_of IS NULL \
                    AND format = 'qcow'";
         let count = self.connection.query_row(sql, [], |row| row.get::<_, i64>(0));
+        count.map(i64::cast_unsigned).map_err(|source| self.failed(source))
+    }
+
+    /// How many version 1 images there are that no earlier scan than this one knew as such.
+    ///
+    /// # Errors
+    /// [`Error::Catalogue`].
+    pub fn count_new_version1(&self, scan: i64) -> Result<u64> {
+        let sql = "SELECT count(*) FROM file WHERE gone IS NULL AND name_of IS NULL \
+                   AND version1_since = ?1";
+        let count = self.connection.query_row(sql, [scan], |row| row.get::<_, i64>(0));
         count.map(i64::cast_unsigned).map_err(|source| self.failed(source))
     }
 
@@ -346,5 +384,6 @@ fn connect(path: &Path, flags: OpenFlags) -> Result<Connection> {
 }
 
 fn failed(path: &Path, source: rusqlite::Error) -> Error {
-    Error::Catalogue { path: path.to_owned(), source }
+    let is_full = source.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull);
+    Error::Catalogue { path: path.to_owned(), source, is_full }
 }

@@ -16,6 +16,8 @@ pub enum Error {
         path: PathBuf,
         /// What SQLite says.
         source: rusqlite::Error,
+        /// Whether there is no room for it.
+        is_full: bool,
     },
     /// The file is no catalogue, or one of another version: name another.
     #[error("{}: {what}", path.display())]

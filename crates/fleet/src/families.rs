@@ -145,48 +145,42 @@ struct Overlay {
 impl Graph {
     fn load(catalogue: &Catalogue) -> Result<Self> {
         let mut graph = Self::default();
-        let mut names = Vec::new();
         catalogue.rows(Which::Notable, |row| {
-            if let Some(first) = row.name_of {
-                names.push((first, row.path));
-                return Ok::<(), Error>(());
-            }
             let image = row.seen.image.as_ref();
             let recorded = image.and_then(|image| image.backing_name.clone());
             let time = image.and_then(|image| image.backing_time);
-            if image.is_some() {
-                let member = graph.add(row);
+            if image.is_some() && row.name_of.is_none() {
+                let member = graph.add(catalogue, row)?;
                 graph.overlays.extend(recorded.map(|name| Overlay { member, name, time }));
             }
-            Ok(())
+            Ok::<(), Error>(())
         })?;
-        for (first, name) in names {
-            if let Some(place) = graph.places.get(&first) {
-                graph.members[*place].names.push(name);
-            }
-        }
         Ok(graph)
     }
 
     /// The member of a row, which may be there already.
-    fn add(&mut self, row: Row) -> usize {
-        *self.places.entry(row.id).or_insert_with(|| {
-            let image = row.seen.image;
-            let is_image = image.is_some();
-            let (format, size) =
-                image.map_or((None, None), |image| (Some(image.format), image.virtual_size));
-            self.members.push(Member {
-                row: row.id,
-                path: row.path,
-                member: row.member,
-                names: Vec::new(),
-                class: row.seen.class,
-                format,
-                virtual_size: if is_image { size } else { Some(row.stamp.size) },
-                file_size: row.stamp.size,
-            });
-            self.members.len() - 1
-        })
+    fn add(&mut self, catalogue: &Catalogue, row: Row) -> Result<usize> {
+        if let Some(place) = self.places.get(&row.id) {
+            return Ok(*place);
+        }
+        let names = if row.stamp.links > 1 { catalogue.names_of(row.id)? } else { Vec::new() };
+        let (format, virtual_size) = match row.seen.image {
+            Some(image) => (Some(image.format), image.virtual_size),
+            None => (None, Some(row.stamp.size)),
+        };
+        let place = self.members.len();
+        self.places.insert(row.id, place);
+        self.members.push(Member {
+            row: row.id,
+            path: row.path,
+            member: row.member,
+            names,
+            class: row.seen.class,
+            format,
+            virtual_size,
+            file_size: row.stamp.size,
+        });
+        Ok(place)
     }
 
     /// Finds the base of an overlay.
@@ -243,7 +237,7 @@ impl Graph {
         let base = match self.places.get(&row) {
             Some(place) => *place,
             None => match catalogue.row(row)? {
-                Some(row) => self.add(row),
+                Some(row) => self.add(catalogue, row)?,
                 None => return Ok(()),
             },
         };

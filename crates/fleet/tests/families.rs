@@ -39,7 +39,7 @@ impl Bench {
     }
 
     fn catalogue(&self) -> Catalogue {
-        let mut catalogue = Catalogue::in_memory().expect("memory");
+        let mut catalogue = Catalogue::temporary().expect("memory");
         scan_into(&mut catalogue, &[self.root().to_owned()], &options());
         catalogue
     }
@@ -193,6 +193,7 @@ fn a_base_with_two_names_is_one_member_of_one_family() {
     assert_eq!(bench.members(&families[0]), ["also.qcow", "z.qcow"]);
     assert_eq!(families[0].members[0].names, [bench.root().join("v1.qcow")]);
     assert_eq!(bench.members(&families[1]), ["one.img", "x.qcow", "y.qcow"]);
+    assert_eq!(families[1].members[0].names, [bench.root().join("two.img")]);
     assert_eq!(families[1].edges[1].path, bench.root().join("two.img"));
 }
 

@@ -188,7 +188,7 @@ impl<F: FnMut() -> ForThread> Thread<'_, F> {
         let ask = Ask { name, has_undo_record, is_deep, with_archives };
         let look = match opened(&path, &stamp) {
             Ok(file) => looker.look(&file, &ask),
-            Err(look) => look,
+            Err(why) => Look::unreadable(&why),
         };
         Some(Event::Sighted(Box::new(Sighting { path, stamp, has_undo_record, look })))
     }
@@ -200,14 +200,14 @@ impl<F: FnMut() -> ForThread> Thread<'_, F> {
     }
 }
 
-/// Opens a file that was met, or tells why not.
-fn opened(path: &Path, stamp: &Stamp) -> Result<File, Look> {
-    let file = open_for_reading(path).map_err(|error| Look::unreadable(&error.to_string()))?;
+/// Opens a file that was met, or says why not.
+fn opened(path: &Path, stamp: &Stamp) -> Result<File, String> {
+    let file = open_for_reading(path).map_err(|error| error.to_string())?;
+    let metadata = file.metadata().map_err(|error| error.to_string())?;
     // Between the two somebody may have put something else there.
-    match file.metadata() {
-        Ok(metadata) if metadata.is_file() && is_same(stamp, &stamp_of(&metadata)) => Ok(file),
-        Ok(_) => Err(Look::unreadable("was replaced while it was scanned: scan it again")),
-        Err(error) => Err(Look::unreadable(&error.to_string())),
+    match metadata.is_file() && is_same(stamp, &stamp_of(&metadata)) {
+        true => Ok(file),
+        false => Err("was replaced while it was scanned: scan it again".into()),
     }
 }
 
