@@ -17,6 +17,7 @@ mod memory;
 mod moves;
 mod read_only;
 mod rescue;
+mod scan;
 mod target;
 mod traces;
 mod untrusted;

@@ -146,7 +146,7 @@ fn what_is_gone_is_marked_and_only_where_it_was_looked_for() {
     scan_into(&mut bench.catalogue, &[root.join("a")], &options());
     assert_eq!(bench.names(Which::All), ["a/two", "ab/three", "closed/four"]);
     // A folder that cannot be read says nothing about what is in it.
-    let mut run = bench.catalogue.begin(&[root.clone()], &options()).expect("begins");
+    let mut run = bench.catalogue.begin(std::slice::from_ref(&root), &options()).expect("begins");
     let trouble = Event::Trouble { path: root.join("closed"), what: "no".into() };
     run.take(&trouble).expect("taken");
     let number = run.number();

@@ -70,8 +70,8 @@ impl Table {
             for edge in family.edges.iter().filter(|edge| edge.overlay == place) {
                 let how = match edge.how {
                     How::Name => "on",
-                    How::Moved => "on, moved to",
-                    How::Content => "on, as their contents say,",
+                    How::Moved => "probably on",
+                    How::Content => "by content on",
                 };
                 text.push_str(&format!("{:17}{how} {}\n", "", name(edge.base)));
                 if edge.evidence.contains(&Evidence::Time { is_same: false }) {
