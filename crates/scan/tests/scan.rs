@@ -10,7 +10,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use calve_disk::open::{lock_for_reading, open_for_reading};
-use calve_scan::{Class, Event, ScanOptions, Seen};
+use calve_scan::{Ask, Class, Event, ScanOptions, Seen};
 use calve_testkit::{Builder, Random, XenOrder, seeds};
 use common::{
     bzip2, classes, events, gzip, image, options, qcow2, tar, told, write, xz, zip, zstandard,
@@ -335,5 +335,44 @@ fn a_look_crosses_to_another_process_and_back() {
         let line = serde_json::to_string(&sighting.look).expect("text");
         let back: calve_scan::Look = serde_json::from_str(&line).expect("the same");
         assert_eq!(back, sighting.look);
+    }
+}
+
+#[test]
+fn no_bytes_of_an_archive_make_a_look_panic() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let all: &[(&str, &[u8])] = &[("a/old.qcow", &image()), ("text", &[b't'; 3000])];
+    let whole = [
+        gzip(&image()),
+        bzip2(&image()),
+        xz(&image()),
+        zstandard(&image()),
+        tar(all),
+        zip(all),
+        gzip(&tar(all)),
+        xz(&zstandard(&tar(all))),
+        image(),
+    ];
+    for seed in seeds("CALVE_SCAN_BYTES", 100) {
+        let mut random = Random::new(seed);
+        for (number, bytes) in whole.iter().enumerate() {
+            let mut bytes = bytes.clone();
+            let length = bytes.len() as u64;
+            for _ in 0..=random.below(6) {
+                // Most of what matters stands at either end.
+                let near = random.below(length.min(200));
+                let at = random.one_of(&[near, length - 1 - near, random.clone().below(length)]);
+                bytes[usize::try_from(at).expect("small")] ^= 1 << random.below(8);
+            }
+            if random.once_in(4) {
+                bytes.truncate(usize::try_from(random.below(length)).expect("small"));
+            }
+            let path = write(folder.path(), &format!("{number}"), &bytes);
+            let file = open_for_reading(&path).expect("opens");
+            let ask = Ask { with_archives: true, is_deep: true, ..Ask::default() };
+            // A panic is the test's own.
+            let look = calve_scan::look(&file, &ask);
+            assert!(look.members.len() <= 2, "CALVE_SEED={seed}: {number}: {look:?}");
+        }
     }
 }
