@@ -6,6 +6,7 @@ mod convert;
 mod examine;
 mod rescue;
 mod sandbox;
+mod scan;
 mod upgrade;
 
 use std::ffi::OsString;
@@ -18,6 +19,7 @@ pub(crate) use convert::{ConvertArgs, CopyHow, SalvageWith};
 pub(crate) use examine::{CarveArgs, LayoutArgs, LayoutShape, TimelineArgs, TimelineShape};
 pub(crate) use rescue::RescueArgs;
 pub(crate) use sandbox::{SandboxArgs, SandboxMode};
+pub(crate) use scan::{ScanArgs, ScanShape};
 pub(crate) use upgrade::{UpgradeArgs, VerifyHow};
 
 /// Reads and migrates QCOW version 1 disk images. An old QCOW calves a QCOW2.
@@ -49,6 +51,8 @@ pub(crate) enum Verb {
     Create(CreateArgs),
     /// Make a version 1 image a qcow2 image where it lies, or take that back
     Upgrade(Box<UpgradeArgs>),
+    /// Find images in folders and archives, and say what they are
+    Scan(Box<ScanArgs>),
     /// Say of every byte of a version 1 file what it is
     Layout(LayoutArgs),
     /// List what a version 1 file holds in the order in which it was first written
@@ -80,7 +84,7 @@ impl Verb {
             Verb::Layout(args) => ("layout", &args.open, None, Vec::new()),
             Verb::Timeline(args) => ("timeline", &args.open, None, Vec::new()),
             Verb::Carve(args) => ("carve", &args.open, None, vec![&*args.folder]),
-            Verb::Create(_) | Verb::Upgrade(_) => return None,
+            Verb::Create(_) | Verb::Scan(_) | Verb::Upgrade(_) => return None,
         };
         Some(Reading { name, open, progress, makes })
     }

@@ -5,6 +5,7 @@ use std::io;
 use calve_convert::{CompareError, Error as ConvertError, Loss};
 use calve_disk::{Error as DiskError, Finding, Format};
 use calve_evidence::Error as EvidenceError;
+use calve_fleet::Error as FleetError;
 use calve_repair::Error as RepairError;
 use calve_rescue::Error as RescueError;
 use calve_upgrade::Error as UpgradeError;
@@ -274,6 +275,21 @@ impl From<EvidenceError> for Failure {
             EvidenceError::Disk(error) => error.into(),
             EvidenceError::Stopped => stopped(),
             EvidenceError::Refused { .. } => Self::new(Code::Refused, text),
+            _ => Self::new(Code::Failed, text),
+        }
+    }
+}
+
+impl From<FleetError> for Failure {
+    fn from(error: FleetError) -> Self {
+        let text = error.to_string();
+        match error {
+            FleetError::Foreign { .. } => Self::new(Code::Refused, text)
+                .next("name another file with --catalogue; a new one is made where there is none"),
+            FleetError::Catalogue { is_full, .. } => {
+                let code = if is_full { Code::NoSpace } else { Code::Failed };
+                Self::new(code, text).next("look at its folder: who may write there, and its room")
+            }
             _ => Self::new(Code::Failed, text),
         }
     }

@@ -34,9 +34,11 @@ enum Stage {
     Work(Phase),
     /// Making digests of the sources.
     Digesting,
+    /// Looking at files, of which nobody knows how many there are.
+    Scanning,
 }
 
-/// How far a stage is, in bytes.
+/// How far a stage is, in bytes; in files, where that is what it goes through.
 #[derive(Clone, Copy)]
 struct Reached {
     stage: Stage,
@@ -74,12 +76,20 @@ impl Reporter {
         self.reached(Reached { stage: Stage::Digesting, done, total });
     }
 
+    /// Takes note of how many files have been looked at.
+    pub(crate) fn tell_scanned(&self, done: u64) {
+        self.reached(Reached { stage: Stage::Scanning, done, total: done });
+    }
+
     fn reached(&self, reached: Reached) {
         let is_asked = self.flags.tell.swap(false, Ordering::Relaxed);
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.show(reached);
         if is_asked {
-            let line = format!("    ({:.2}/100%)", percent(reached));
+            let line = match reached.stage {
+                Stage::Scanning => format!("    ({} files)", reached.done),
+                _ => format!("    ({:.2}/100%)", percent(reached)),
+            };
             match &state.view {
                 View::Bar(bar) => bar.suspend(|| crate::print::line(&line)),
                 _ => crate::print::line(&line),
@@ -158,6 +168,7 @@ fn bar() -> View {
 fn style(stage: Stage) -> ProgressStyle {
     let template = match stage {
         Stage::Work(Phase::Syncing) => "{msg} {spinner}",
+        Stage::Scanning => "{msg} {spinner} {human_pos} files {per_sec}",
         _ => "{msg} {wide_bar} {percent:>3}% {bytes} {bytes_per_sec} ETA {eta}",
     };
     ProgressStyle::with_template(template)
@@ -180,6 +191,7 @@ fn name(stage: Stage) -> &'static str {
         Stage::Work(Phase::Comparing) => "comparing",
         Stage::Work(Phase::Checking) => "checking",
         Stage::Digesting => "digesting",
+        Stage::Scanning => "scanning",
     }
 }
 
@@ -199,7 +211,7 @@ impl State {
         }
         let now = Instant::now();
         let is_time = is_new_stage
-            || reached.done >= reached.total
+            || (reached.done >= reached.total && reached.stage != Stage::Scanning)
             || self.last.is_none_or(|last| now - last >= PERIOD);
         match &mut self.view {
             View::Nowhere => {}
@@ -246,6 +258,13 @@ impl State {
 #[expect(clippy::cast_precision_loss, reason = "a rate needs no 53 bits")]
 fn json_line(reached: Reached, elapsed: Duration) -> serde_json::Value {
     let rate = reached.done as f64 / elapsed.as_secs_f64().max(0.001);
+    if reached.stage == Stage::Scanning {
+        return json!({
+            "phase": name(reached.stage),
+            "files": reached.done,
+            "files-per-second": rate.round(),
+        });
+    }
     let left = reached.total.saturating_sub(reached.done) as f64;
     json!({
         "phase": name(reached.stage),

@@ -7,6 +7,7 @@
 //! in `docs/untrusted.md`.
 
 mod death;
+mod handed;
 mod harmless;
 mod relay;
 
@@ -26,6 +27,7 @@ use crate::source::Request;
 use crate::{print, signals};
 
 pub(crate) use death::{Death, told};
+pub(crate) use handed::{Handed, serve};
 
 /// Tells a process that it is a worker, whose standard input is the image; and by [`TELLS`] that
 /// it has to tell what came of it.
@@ -96,6 +98,11 @@ impl<'a> Plan<'a> {
     }
 }
 
+/// Whether this is a worker.
+pub(crate) fn is_worker() -> bool {
+    std::env::var_os(MARK).is_some()
+}
+
 /// Whether this is a worker that has to tell what came of it.
 pub(crate) fn tells_what_came_of_it() -> bool {
     std::env::var_os(MARK).is_some_and(|value| value == TELLS)
@@ -139,7 +146,7 @@ pub(crate) fn start<'a>(plan: &'a Plan, requests: &[&Request]) -> Result<Stage<'
     if mode == SandboxMode::Off {
         return here(None);
     }
-    if std::env::var_os(MARK).is_some() {
+    if is_worker() {
         let inherited = Inherited::look().map_err(|error| {
             Failure::new(Code::Failed, format!("looking at the open descriptors: {error}"))
         })?;
@@ -235,7 +242,8 @@ impl Threshold<'_> {
         }
         inherited.close();
         let limits = Limits::for_reading(length(&files)?);
-        let confinement = Confinement { limits, folders: self.plan.folders.clone() };
+        let folders = self.plan.folders.clone();
+        let confinement = Confinement { limits, folders, takes_files: false };
         let missing = confinement.enter().map_err(|error| {
             Failure::new(Code::Failed, error.to_string()).next("name a target in one that is there")
         })?;

@@ -53,6 +53,7 @@ fn links_between_documents_lead_somewhere() {
         "docs/untrusted.md",
         "docs/evidence.md",
         "docs/examine.md",
+        "docs/fleet.md",
         "docs/reliability.md",
     ] {
         let text = document(name);
@@ -68,8 +69,8 @@ fn links_between_documents_lead_somewhere() {
 fn every_file_of_the_sources_has_its_line_in_the_architecture() {
     let text = document("docs/architecture.md");
     let crates = [
-        "confine", "convert", "disk", "evidence", "examine", "fuzzing", "rebuild", "rescue",
-        "upgrade",
+        "confine", "convert", "disk", "evidence", "examine", "fleet", "fuzzing", "rebuild",
+        "rescue", "scan", "upgrade",
     ]
     .map(|name| format!("crates/{name}/src"));
     for folder in crates.into_iter().chain(["src".to_owned()]) {

@@ -18,6 +18,7 @@ mod moves;
 mod read_only;
 mod repair;
 mod rescue;
+mod scan;
 mod target;
 mod traces;
 mod untrusted;

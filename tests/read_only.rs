@@ -50,6 +50,8 @@ const RUNS: &[&str] = &[
     "compare --untrusted --evidence log plain.qcow plain.qcow",
     "convert --untrusted --evidence log -O qcow2 plain.qcow new",
     "info --sandbox=off IMAGE",
+    "scan IMAGE",
+    "scan --deep --sandbox=off --families .",
 ];
 
 const IMAGES: &[&str] =

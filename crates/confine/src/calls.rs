@@ -96,22 +96,32 @@ const DESCRIPTOR_COMMANDS: [libc::c_int; 6] = [
 /// Shares the blocks of a whole file, or of a range of one: `FICLONE` and `FICLONERANGE`.
 const CLONES: [u64; 2] = [0x4004_9409, 0x4020_940D];
 
-/// Allows the calls of those who read, and where `writes` says so also of those who write.
-pub(crate) fn enter(writes: bool) -> Option<Missing> {
-    let applied = filters(writes).map_err(|error| error.to_string()).and_then(|filters| {
-        filters
-            .iter()
-            .try_for_each(|filter| apply_filter(filter).map_err(|error| error.to_string()))
-    });
+/// Of those who are handed open files: to receive a message.
+const TAKING: &[libc::c_long] = &[libc::SYS_recvmsg];
+
+/// Allows the calls of those who read, and where `writes` and `takes_files` say so also of those
+/// who write, and of those who are handed files.
+pub(crate) fn enter(writes: bool, takes_files: bool) -> Option<Missing> {
+    let applied =
+        filters(writes, takes_files).map_err(|error| error.to_string()).and_then(|filters| {
+            filters
+                .iter()
+                .try_for_each(|filter| apply_filter(filter).map_err(|error| error.to_string()))
+        });
     applied.err().map(|why| Missing { what: WHAT, why })
 }
 
 type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 
-fn filters(writes: bool) -> Result<[BpfProgram; 2], BackendError> {
+fn filters(writes: bool, takes_files: bool) -> Result<[BpfProgram; 2], BackendError> {
     let architecture = TargetArch::try_from(std::env::consts::ARCH)?;
     let denied = SeccompAction::Errno(libc::EPERM.unsigned_abs());
-    let allowed = SeccompFilter::new(rules(writes)?, denied, SeccompAction::Allow, architecture)?;
+    let allowed = SeccompFilter::new(
+        rules(writes, takes_files)?,
+        denied,
+        SeccompAction::Allow,
+        architecture,
+    )?;
     Ok([without_clone3(architecture)?.try_into()?, allowed.try_into()?])
 }
 
@@ -123,9 +133,11 @@ fn without_clone3(architecture: TargetArch) -> Result<SeccompFilter, BackendErro
     SeccompFilter::new(rules, SeccompAction::Allow, absent, architecture)
 }
 
-fn rules(writes: bool) -> Result<Rules, BackendError> {
+fn rules(writes: bool, takes_files: bool) -> Result<Rules, BackendError> {
     let writing = if writes { WRITING } else { &[] };
-    let mut rules: Rules = ALWAYS.iter().chain(writing).map(|call| (*call, Vec::new())).collect();
+    let taking = if takes_files { TAKING } else { &[] };
+    let calls = ALWAYS.iter().chain(writing).chain(taking);
+    let mut rules: Rules = calls.map(|call| (*call, Vec::new())).collect();
     let no_code = masked(2, libc::PROT_EXEC, 0)?;
     rules.insert(libc::SYS_mmap, vec![SeccompRule::new(vec![no_code.clone()])?]);
     rules.insert(libc::SYS_mprotect, vec![SeccompRule::new(vec![no_code])?]);

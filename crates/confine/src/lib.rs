@@ -31,6 +31,8 @@ pub struct Confinement {
     /// Folders in which it may create, write, rename and remove files. Where there are none,
     /// nothing is written at all.
     pub folders: Vec<PathBuf>,
+    /// Whether it is handed further open files, over a socket that is open already.
+    pub takes_files: bool,
 }
 
 /// Something that this kernel cannot keep from a process.
@@ -81,7 +83,7 @@ impl Confinement {
         }
         missing.extend(self.limits.enter(writes));
         missing.extend(files::enter(&self.folders)?);
-        missing.extend(calls::enter(writes));
+        missing.extend(calls::enter(writes, self.takes_files));
         Ok(missing)
     }
 }

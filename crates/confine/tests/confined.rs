@@ -71,7 +71,7 @@ fn ends_by(case: &str, signal: i32) {
 /// Confines this thread. Ends where the kernel cannot, since nothing is proved then.
 fn confine(folders: &[&str]) {
     let folders = folders.iter().map(PathBuf::from).collect();
-    let confinement = Confinement { limits: Limits::for_reading(0), folders };
+    let confinement = Confinement { limits: Limits::for_reading(0), folders, takes_files: false };
     let missing = confinement.enter().expect("the folders are there");
     if !missing.is_empty() {
         std::process::exit(CANNOT);
@@ -218,7 +218,7 @@ fn too_much_memory_ends_the_process_by_itself() {
 
 fn time() {
     let limits = Limits { seconds: 1, ..Limits::for_reading(0) };
-    Confinement { limits, folders: Vec::new() }.enter().expect("no folders");
+    Confinement { limits, folders: Vec::new(), takes_files: false }.enter().expect("no folders");
     let started = Instant::now();
     while started.elapsed() < Duration::from_secs(60) {}
 }
@@ -256,7 +256,8 @@ fn what_the_parent_left_open_is_closed_and_nothing_else() {
 
 fn twice() {
     confine(&["allowed"]);
-    let confinement = Confinement { limits: Limits::for_reading(0), folders: Vec::new() };
+    let confinement =
+        Confinement { limits: Limits::for_reading(0), folders: Vec::new(), takes_files: false };
     // Not all of it can be had from inside, and none of it widens anything.
     let _ = confinement.enter();
     denied(File::open("outside"));
@@ -269,7 +270,7 @@ fn confining_again_widens_nothing() {
 
 fn no_folder() {
     let folders = vec![PathBuf::from("/nowhere/at/all")];
-    let error = Confinement { limits: Limits::for_reading(0), folders }.enter();
+    let error = Confinement { limits: Limits::for_reading(0), folders, takes_files: false }.enter();
     assert!(
         error
             .expect_err("no folder")

@@ -76,12 +76,20 @@ pub enum Reason {
 /// # Errors
 /// Where the overlay or the folder cannot be read.
 pub fn find_base(overlay: &Disk, folder: &Path, search: &Search) -> Result<Vec<Candidate>> {
+    judge_bases(overlay, &folder::files(folder, search)?, search)
+}
+
+/// Judges these files as bases of the top layer of `overlay`, as [`find_base`] does.
+///
+/// # Errors
+/// Where the overlay cannot be read.
+pub fn judge_bases(overlay: &Disk, paths: &[PathBuf], search: &Search) -> Result<Vec<Candidate>> {
     let own: Vec<FileIdentity> =
         overlay.layers().iter().filter_map(calve_disk::Layer::identity).collect();
     let sample = candidate::sample(overlay, search.sectors)?;
     let mut found = Vec::new();
-    for path in folder::files(folder, search)? {
-        if let Some(candidate) = candidate::judge(overlay, &own, &sample, &path, search) {
+    for path in paths {
+        if let Some(candidate) = candidate::judge(overlay, &own, &sample, path, search) {
             found.push(candidate);
         }
     }

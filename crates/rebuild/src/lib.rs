@@ -18,7 +18,7 @@ mod step;
 mod trial;
 mod xen;
 
-pub use base::{Candidate, Reason, Search, find_base, is_clear};
+pub use base::{Candidate, Reason, Search, find_base, is_clear, judge_bases};
 pub use header::{Hints, header};
 pub use l1::l1;
 pub use passphrase::{Tried, find_passphrase};

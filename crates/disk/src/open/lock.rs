@@ -31,6 +31,18 @@ pub fn lock_for_writing(file: &File, path: &Path) -> Result<()> {
     lock(file, path, &[CONSISTENT_READ, WRITE, RESIZE], &[CONSISTENT_READ, WRITE, RESIZE])
 }
 
+/// Whether another process holds a file under QEMU's locks, for reading or for writing. No lock is
+/// taken, so that whoever is about to open it is not disturbed. On a file system without locks
+/// nobody can hold one.
+pub fn is_in_use(file: &File) -> bool {
+    let numbers = [CONSISTENT_READ, WRITE, RESIZE];
+    numbers.iter().flat_map(|n| [USED + n, DENIED + n]).any(|byte| {
+        let mut answer = one_byte(libc::F_WRLCK, byte);
+        fcntl(file, FcntlArg::F_OFD_GETLK(&mut answer)).is_ok()
+            && i32::from(answer.l_type) != libc::F_UNLCK
+    })
+}
+
 fn lock(file: &File, path: &Path, used: &[libc::off_t], denied: &[libc::off_t]) -> Result<()> {
     let taken = used.iter().map(|n| USED + n).chain(denied.iter().map(|n| DENIED + n));
     let to_ask = used.iter().map(|n| DENIED + n).chain(denied.iter().map(|n| USED + n));
@@ -69,5 +81,27 @@ fn one_byte(kind: libc::c_int, at: libc::off_t) -> libc::flock {
         l_start: at,
         l_len: 1,
         l_pid: 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_locked_file_is_in_use_and_asking_takes_no_lock() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("disk");
+        std::fs::write(&path, [7; 1024]).expect("a file");
+        let open = || File::options().read(true).write(true).open(&path).expect("opens");
+        let (asking, other) = (open(), open());
+        assert!(!is_in_use(&asking));
+        for lock in [lock_for_writing, lock_for_reading] {
+            let holding = open();
+            lock(&holding, &path).expect("nobody else has it");
+            assert!(is_in_use(&asking));
+        }
+        assert!(!is_in_use(&asking));
+        lock_for_writing(&other, &path).expect("asking took nothing");
     }
 }

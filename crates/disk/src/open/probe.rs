@@ -32,6 +32,36 @@ const OTHERS: &[(u64, &[u8], &str)] = &[
 const QCOW_MAGIC: &[u8] = b"QFI\xFB";
 const LOOKED_AT: u64 = 512;
 
+/// What a file's first bytes resemble.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Likeness {
+    /// QCOW of this version, which may not exist.
+    Qcow(u32),
+    /// QCOW that ends inside its magic and version.
+    QcowCut,
+    /// Another format, with its article: "a VMware disk (VMDK)". Archives are among them.
+    Other(&'static str),
+    /// Nothing that is known, as a raw disk may begin.
+    Nothing,
+}
+
+/// What a file resembles that begins with `start`, of which the first 512 bytes are looked at.
+pub fn likeness(start: &[u8]) -> Likeness {
+    if let Some(rest) = start.strip_prefix(QCOW_MAGIC) {
+        return match rest.first_chunk() {
+            Some(version) => Likeness::Qcow(u32::from_be_bytes(*version)),
+            None => Likeness::QcowCut,
+        };
+    }
+    let is_there = |(at, magic, _): &&(u64, &[u8], &str)| {
+        start.get(in_memory(*at)..).is_some_and(|rest| rest.starts_with(magic))
+    };
+    match OTHERS.iter().find(is_there) {
+        Some((_, _, name)) => Likeness::Other(name),
+        None => Likeness::Nothing,
+    }
+}
+
 /// The format of what is stored here. Whatever resembles nothing is raw.
 pub(super) fn format_of(storage: &dyn Storage) -> Result<Format> {
     let size = storage
@@ -48,21 +78,16 @@ pub(super) fn format_of(storage: &dyn Storage) -> Result<Format> {
             resembles: format!("it is {resembles}; where it is a raw disk after all, say -f raw"),
         })
     };
-    if let Some(rest) = start.strip_prefix(QCOW_MAGIC) {
-        let Some(version) = rest.first_chunk() else {
-            return looks_like("a QCOW image that ends inside its magic and version".into());
-        };
-        return match u32::from_be_bytes(*version) {
-            1 => Ok(Format::Qcow1),
-            2 | 3 => Ok(Format::Qcow2),
-            other => looks_like(format!("marked as QCOW version {other}, which does not exist")),
-        };
-    }
-    let is_there = |(at, magic, _): &&(u64, &[u8], &str)| {
-        start.get(in_memory(*at)..).is_some_and(|rest| rest.starts_with(magic))
-    };
-    match OTHERS.iter().find(is_there) {
-        Some((_, _, name)) => looks_like((*name).to_owned()),
-        None => Ok(Format::Raw),
+    match likeness(&start) {
+        Likeness::Qcow(1) => Ok(Format::Qcow1),
+        Likeness::Qcow(2 | 3) => Ok(Format::Qcow2),
+        Likeness::Qcow(other) => {
+            looks_like(format!("marked as QCOW version {other}, which does not exist"))
+        }
+        Likeness::QcowCut => {
+            looks_like("a QCOW image that ends inside its magic and version".into())
+        }
+        Likeness::Other(name) => looks_like(name.to_owned()),
+        Likeness::Nothing => Ok(Format::Raw),
     }
 }

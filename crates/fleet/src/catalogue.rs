@@ -1,0 +1,389 @@
+//! The catalogue: what scans have found, one row for each file and for each image in an archive,
+//! in a file of SQLite. Rows are streamed: memory does not depend on how many there are.
+
+mod known;
+mod row;
+mod run;
+
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use calve_scan::{Class, ScanOptions};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
+
+use crate::error::{Error, Result};
+
+pub use row::Row;
+pub use run::Run;
+
+const SCHEMA: &str = include_str!("catalogue/schema.sql");
+
+/// Marks a file of SQLite as a catalogue: "calv".
+const APPLICATION: i32 = 0x6361_6C76;
+
+/// The version of the schema.
+const VERSION: i32 = 1;
+
+/// Rows that are looked at for one overlay, for each thing that speaks for them.
+const MOST_ALIKE: usize = 100;
+
+/// How long another process that writes to the catalogue is waited for.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What scans have found.
+#[derive(Debug)]
+pub struct Catalogue {
+    connection: Connection,
+    /// Its file; a name in angle brackets where it is temporary.
+    path: PathBuf,
+    is_file: bool,
+}
+
+/// Which rows are wanted. Rows of files that are gone are never among them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Which {
+    /// All.
+    All,
+    /// All but those of the class [`Class::Other`] that were read without a problem.
+    Notable,
+    /// Version 1 images that no earlier scan than this one knew as such.
+    NewVersion1(i64),
+    /// Images with a backing file, in whatever class.
+    Overlays,
+}
+
+/// How many there are of a class. Further names of a file are not counted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Totals {
+    /// The class.
+    pub class: Class,
+    /// Files and members.
+    pub count: u64,
+    /// Bytes of all files; members are not counted, which lie in files.
+    pub bytes: u64,
+}
+
+/// Something that a scan could not look at.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Trouble {
+    /// What it is about: of a folder, all below it is missing.
+    pub path: PathBuf,
+    /// What the host said.
+    pub what: String,
+}
+
+impl Catalogue {
+    /// An empty catalogue that nobody else sees, and that goes away with this. What does not fit
+    /// into a little memory is put into a file without a name, where the host keeps such files.
+    ///
+    /// # Errors
+    /// [`Error::Catalogue`].
+    pub fn temporary() -> Result<Self> {
+        let path = PathBuf::from("<temporary>");
+        let connection = Connection::open("");
+        let connection = connection.map_err(|source| failed(&path, source))?;
+        Self::prepared(Self { connection, path, is_file: false })
+    }
+
+    /// The catalogue in a file, which is made where there is none.
+    ///
+    /// # Errors
+    /// [`Error::Foreign`] where the file is something else, or of a later version.
+    pub fn open(path: &Path) -> Result<Self> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+            | OpenFlags::SQLITE_OPEN_CREATE
+            | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = connect(path, flags)?;
+        Self::prepared(Self { connection, path: path.to_owned(), is_file: true })
+    }
+
+    fn prepared(self) -> Result<Self> {
+        let (application, version, objects) = self.identity()?;
+        let foreign = |what: String| Error::Foreign { path: self.path.clone(), what };
+        match (application, version) {
+            (APPLICATION, VERSION) => {}
+            (0, 0) if objects == 0 => self.make()?,
+            (APPLICATION, later) => {
+                return Err(foreign(format!(
+                    "a catalogue of version {later}, of which this program knows {VERSION}"
+                )));
+            }
+            _ => return Err(foreign("a database, and not a catalogue".into())),
+        }
+        Ok(self)
+    }
+
+    /// The marks of the file, and how much there is in it.
+    fn identity(&self) -> Result<(i32, i32, i64)> {
+        let sql = "SELECT (SELECT application_id FROM pragma_application_id), \
+                   (SELECT user_version FROM pragma_user_version), \
+                   (SELECT count(*) FROM sqlite_schema)";
+        let found =
+            self.connection.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)));
+        found.map_err(|source| match source.sqlite_error_code() {
+            Some(rusqlite::ErrorCode::NotADatabase) => {
+                Error::Foreign { path: self.path.clone(), what: "not a catalogue".into() }
+            }
+            _ => self.failed(source),
+        })
+    }
+
+    fn make(&self) -> Result<()> {
+        let script = format!(
+            "PRAGMA journal_mode = WAL; BEGIN IMMEDIATE; {SCHEMA} \
+             PRAGMA application_id = {APPLICATION}; PRAGMA user_version = {VERSION}; COMMIT;"
+        );
+        self.connection.execute_batch(&script).map_err(|source| self.failed(source))
+    }
+
+    fn failed(&self, source: rusqlite::Error) -> Error {
+        failed(&self.path, source)
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What one thread of a scan asks about files that are known; `None` of a temporary catalogue,
+    /// in which nothing is.
+    ///
+    /// # Errors
+    /// [`Error::Catalogue`].
+    pub fn known(&self, options: &ScanOptions) -> Result<Option<Box<dyn calve_scan::Known>>> {
+        if !self.is_file {
+            return Ok(None);
+        }
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = connect(&self.path, flags)?;
+        Ok(Some(Box::new(known::Reader::new(connection, options))))
+    }
+
+    /// Begins to take down a scan of these roots.
+    ///
+    /// # Errors
+    /// [`Error::Catalogue`].
+    pub fn begin(&mut self, roots: &[PathBuf], options: &ScanOptions) -> Result<Run<'_>> {
+        Run::begin(self, roots, options)
+    }
+
+    /// The number of the last scan that was ended, if there was one.
+    ///
+    /// # Errors
+    /// [`Error::Catalogue`].
+    pub fn last_scan(&self) -> Result<Option<i64>> {
+        let sql = "SELECT max(number) FROM scan WHERE ended IS NOT NULL";
+        self.connection.query_row(sql, [], |row| row.get(0)).map_err(|source| self.failed(source))
+    }
+
+    /// Tells of rows in the order of their paths. An error of `tell` ends it.
+    ///
+    /// # Errors
+    /// That, and [`Error::Catalogue`].
+    pub fn rows<E: From<Error>>(
+        &self,
+        which: Which,
+        mut tell: impl FnMut(Row) -> std::result::Result<(), E>,
+    ) -> std::result::Result<(), E> {
+        let (condition, scan) = match which {
+            Which::All => ("?1 = ?1", 0),
+            Which::Notable => ("(class <> 'other' OR problem IS NOT NULL) AND ?1 = ?1", 0),
+            Which::NewVersion1(scan) => ("version1_since = ?1", scan),
+            Which::Overlays => ("backing_name IS NOT NULL AND ?1 = ?1", 0),
+        };
+        let sql = format!(
+            "SELECT {} FROM file WHERE gone IS NULL AND {condition} ORDER BY path, member",
+            row::COLUMNS
+        );
+        let failed = |source| E::from(self.failed(source));
+        let mut statement = self.connection.prepare(&sql).map_err(failed)?;
+        let mut rows = statement.query([scan]).map_err(failed)?;
+        while let Some(found) = rows.next().map_err(failed)? {
+            let mut row = Row::of(found).map_err(failed)?;
+            row.seen.findings = self.findings(row.id).map_err(failed)?;
+            tell(row)?;
+        }
+        Ok(())
+    }
+
+    /// The row of this number.
+    ///
+    /// # Errors
+    /// [`Error::Catalogue`].
+    pub fn row(&self, id: i64) -> Result<Option<Row>> {
+        let sql = format!("SELECT {} FROM file WHERE id = ?1", row::COLUMNS);
+        let found = || {
+            let row = self.connection.prepare_cached(&sql)?.query_row([id], Row::of).optional()?;
+            let Some(mut row) = row else { return Ok(None) };
+            row.seen.findings = self.findings(id)?;
+            Ok(Some(row))
+        };
+        found().map_err(|source| self.failed(source))
+    }
+
+    /// The row of the file at `path`, or of a member of the archive there: of a further name, that
+    /// of the first one.
+    pub(crate) fn find(&self, path: &Path, member: &[u8]) -> Result<Option<Row>> {
+        let sql = "SELECT coalesce(name_of, id) FROM file \
+                   WHERE path = ?1 AND member = ?2 AND gone IS NULL";
+        let found = || {
+            let mut statement = self.connection.prepare_cached(sql)?;
+            let path = path.as_os_str().as_bytes();
+            statement.query_row(params![path, member], |row| row.get(0)).optional()
+        };
+        match found().map_err(|source| self.failed(source))? {
+            Some(id) => self.row(id),
+            None => Ok(None),
+        }
+    }
+
+    /// The further names of the file of this row.
+    pub(crate) fn names_of(&self, id: i64) -> Result<Vec<PathBuf>> {
+        let sql = "SELECT other.path FROM file JOIN file AS other ON other.device = file.device \
+             AND other.inode = file.inode AND other.links > 1 WHERE file.id = ?1 \
+             AND other.name_of = ?1 AND other.gone IS NULL ORDER BY other.path";
+        let found = || {
+            let mut statement = self.connection.prepare_cached(sql)?;
+            statement
+                .query_map([id], |row| Ok(row::path(row.get(0)?)))?
+                .collect::<rusqlite::Result<_>>()
+        };
+        found().map_err(|source| self.failed(source))
+    }
+
+    /// Rows that may be a base of this name, written last at this time (seconds since 1970), as
+    /// long as this; the last only of images, and where the others lead to nothing.
+    pub(crate) fn may_be_base(
+        &self,
+        name: &[u8],
+        time: Option<u32>,
+        size: Option<u64>,
+    ) -> Result<Vec<Row>> {
+        let rows = |condition: &str, value: &dyn rusqlite::ToSql| {
+            let sql = format!(
+                "SELECT {} FROM file WHERE gone IS NULL AND name_of IS NULL AND {condition} \
+                 ORDER BY path, member LIMIT {MOST_ALIKE}",
+                row::COLUMNS
+            );
+            let mut statement = self.connection.prepare_cached(&sql)?;
+            statement.query_map([value], Row::of)?.collect::<rusqlite::Result<Vec<_>>>()
+        };
+        let found = || {
+            let mut all = rows("name = ?1", &name)?;
+            if let Some(time) = time {
+                all.extend(rows("modified / 1000000000 = ?1", &time)?);
+            }
+            if let (true, Some(size)) = (all.is_empty(), size) {
+                all.extend(rows("virtual_size = ?1", &size.cast_signed())?);
+            }
+            all.sort_by_key(|row| row.id);
+            all.dedup_by_key(|row| row.id);
+            Ok(all)
+        };
+        found().map_err(|source| self.failed(source))
+    }
+
+    fn findings(&self, id: i64) -> rusqlite::Result<Vec<calve_scan::Counted>> {
+        let sql = "SELECT rule, count, at FROM finding WHERE file = ?1 ORDER BY rule";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let found = statement.query_map([id], |row| {
+            Ok(calve_scan::Counted {
+                rule: row.get(0)?,
+                count: row.get::<_, i64>(1)?.cast_unsigned(),
+                at: row.get::<_, Option<i64>>(2)?.map(i64::cast_unsigned),
+            })
+        })?;
+        found.collect()
+    }
+
+    /// How many there are of each class that there is.
+    ///
+    /// # Errors
+    /// [`Error::Catalogue`].
+    pub fn totals(&self) -> Result<Vec<Totals>> {
+        let sql = "SELECT class, count(*), coalesce(sum(size) FILTER (WHERE member = x''), 0) \
+                   FROM file WHERE gone IS NULL AND name_of IS NULL GROUP BY class";
+        let found = || {
+            let mut statement = self.connection.prepare_cached(sql)?;
+            let mut rows = statement.query([])?;
+            let mut totals = Vec::new();
+            while let Some(row) = rows.next()? {
+                let Some(class) = Class::from_word(row.get_ref(0)?.as_str()?) else { continue };
+                let number = |at| row.get::<_, i64>(at).map(i64::cast_unsigned);
+                totals.push(Totals { class, count: number(1)?, bytes: number(2)? });
+            }
+            let order = |class| Class::ALL.iter().position(|known| *known == class);
+            totals.sort_by_key(|totals| order(totals.class));
+            Ok(totals)
+        };
+        found().map_err(|source| self.failed(source))
+    }
+
+    /// How many files, and members of archives, could not be read, or not be looked into.
+    ///
+    /// # Errors
+    /// [`Error::Catalogue`].
+    pub fn count_problems(&self) -> Result<u64> {
+        let sql = "SELECT count(*) FROM file WHERE gone IS NULL AND name_of IS NULL \
+                   AND (class = 'unreadable' OR (class IN ('other', 'other-misnamed') \
+                   AND problem IS NOT NULL))";
+        let count = self.connection.query_row(sql, [], |row| row.get::<_, i64>(0));
+        count.map(i64::cast_unsigned).map_err(|source| self.failed(source))
+    }
+
+    /// How many version 1 images there are, in whatever class. Further names of a file are not
+    /// counted.
+    ///
+    /// # Errors
+    /// [`Error::Catalogue`].
+    pub fn count_version1(&self) -> Result<u64> {
+        let sql = "SELECT count(*) FROM file WHERE gone IS NULL AND name_of IS NULL \
+                   AND format = 'qcow'";
+        let count = self.connection.query_row(sql, [], |row| row.get::<_, i64>(0));
+        count.map(i64::cast_unsigned).map_err(|source| self.failed(source))
+    }
+
+    /// How many version 1 images there are that no earlier scan than this one knew as such.
+    ///
+    /// # Errors
+    /// [`Error::Catalogue`].
+    pub fn count_new_version1(&self, scan: i64) -> Result<u64> {
+        let sql = "SELECT count(*) FROM file WHERE gone IS NULL AND name_of IS NULL \
+                   AND version1_since = ?1";
+        let count = self.connection.query_row(sql, [scan], |row| row.get::<_, i64>(0));
+        count.map(i64::cast_unsigned).map_err(|source| self.failed(source))
+    }
+
+    /// Tells of all that a scan could not look at: an error of `tell` ends it.
+    ///
+    /// # Errors
+    /// That, and [`Error::Catalogue`].
+    pub fn troubles<E: From<Error>>(
+        &self,
+        scan: i64,
+        mut tell: impl FnMut(Trouble) -> std::result::Result<(), E>,
+    ) -> std::result::Result<(), E> {
+        let failed = |source| E::from(self.failed(source));
+        let sql = "SELECT path, what FROM trouble WHERE scan = ?1 ORDER BY path";
+        let mut statement = self.connection.prepare(sql).map_err(failed)?;
+        let mut rows = statement.query(params![scan]).map_err(failed)?;
+        while let Some(row) = rows.next().map_err(failed)? {
+            let trouble = || Ok(Trouble { path: row::path(row.get(0)?), what: row.get(1)? });
+            tell(trouble().map_err(failed)?)?;
+        }
+        Ok(())
+    }
+}
+
+fn connect(path: &Path, flags: OpenFlags) -> Result<Connection> {
+    let opened = Connection::open_with_flags(path, flags);
+    let connection = opened.map_err(|source| failed(path, source))?;
+    connection.busy_timeout(PATIENCE).map_err(|source| failed(path, source))?;
+    Ok(connection)
+}
+
+fn failed(path: &Path, source: rusqlite::Error) -> Error {
+    let is_full = source.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull);
+    Error::Catalogue { path: path.to_owned(), source, is_full }
+}

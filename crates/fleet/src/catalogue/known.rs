@@ -1,0 +1,79 @@
+//! What is known of files when they are met again.
+
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use calve_scan::{Class, Known, ScanOptions, Stamp};
+use rusqlite::{Connection, OptionalExtension};
+
+/// Nanoseconds that a file must have been as it is before it was looked at: hosts keep time in
+/// ticks, and within one of them a change leaves no trace.
+const TICK: i64 = 20_000_000;
+
+/// Asks the catalogue, for one thread.
+pub(super) struct Reader {
+    connection: Connection,
+    is_deep: bool,
+    with_archives: bool,
+}
+
+/// What the catalogue has of a file.
+struct Before {
+    stamp: Stamp,
+    has_undo_record: bool,
+    class: Option<Class>,
+    is_image: bool,
+    is_deep: bool,
+    with_archives: bool,
+    looked: i64,
+}
+
+const BEFORE: &str = "SELECT device, inode, links, size, modified, changed, has_undo_record, class, \
+     format IS NOT NULL, is_deep, with_archives, looked FROM file WHERE path = ?1 AND member = x'' \
+     AND is_stub = 0";
+
+impl Reader {
+    pub(super) fn new(connection: Connection, options: &ScanOptions) -> Self {
+        let ScanOptions { is_deep, with_archives, .. } = *options;
+        Self { connection, is_deep, with_archives }
+    }
+
+    fn before(&self, path: &Path) -> rusqlite::Result<Option<Before>> {
+        let mut statement = self.connection.prepare_cached(BEFORE)?;
+        let found = statement.query_row([path.as_os_str().as_bytes()], |row| {
+            let number = |at| row.get::<_, i64>(at).map(i64::cast_unsigned);
+            Ok(Before {
+                stamp: Stamp {
+                    device: number(0)?,
+                    inode: number(1)?,
+                    links: number(2)?,
+                    size: number(3)?,
+                    modified: row.get(4)?,
+                    changed: row.get(5)?,
+                },
+                has_undo_record: row.get(6)?,
+                class: Class::from_word(row.get_ref(7)?.as_str()?),
+                is_image: row.get(8)?,
+                is_deep: row.get(9)?,
+                with_archives: row.get(10)?,
+                looked: row.get(11)?,
+            })
+        });
+        found.optional()
+    }
+}
+
+impl Known for Reader {
+    fn is_known(&mut self, path: &Path, stamp: &Stamp, has_undo_record: bool) -> bool {
+        // What the catalogue cannot tell is looked at; that it fails shows when it is written to.
+        let Ok(Some(before)) = self.before(path) else { return false };
+        // Whether it is in use, or can be read, may be otherwise without a trace in its stamp.
+        let is_settled = !matches!(before.class, None | Some(Class::InUse | Class::Unreadable));
+        is_settled
+            && before.stamp == *stamp
+            && stamp.changed.saturating_add(TICK) < before.looked
+            && (before.has_undo_record == has_undo_record || !before.is_image)
+            && (before.is_deep || !self.is_deep || !before.is_image)
+            && (before.with_archives || !self.with_archives || before.is_image)
+    }
+}

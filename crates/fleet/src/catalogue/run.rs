@@ -1,0 +1,313 @@
+//! A run: one scan as it is taken down.
+
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use calve_scan::{Class, Event, ScanOptions, Seen, Sighting, Stamp};
+use rusqlite::{Connection, Result as SqlResult, named_params, params};
+
+use super::{Catalogue, row};
+use crate::error::Result;
+
+/// Events that are put on the medium together.
+const TOGETHER: u64 = 4096;
+
+/// A scan that is being taken down. What it has taken down stays where it is dropped, and nothing
+/// is marked as gone then.
+#[derive(Debug)]
+pub struct Run<'a> {
+    catalogue: &'a Catalogue,
+    number: i64,
+    options: ScanOptions,
+    /// Events since the last that are on the medium.
+    pending: u64,
+}
+
+const UPSERT: &str = include_str!("upsert.sql");
+
+impl<'a> Run<'a> {
+    pub(super) fn begin(
+        catalogue: &'a Catalogue,
+        roots: &[PathBuf],
+        options: &ScanOptions,
+    ) -> Result<Self> {
+        let connection = &catalogue.connection;
+        let begun = || {
+            connection.execute_batch("BEGIN IMMEDIATE")?;
+            let sql = "INSERT INTO scan (began, is_deep, with_archives, is_one_file_system) \
+                       VALUES (?1, ?2, ?3, ?4)";
+            let ScanOptions { is_deep, with_archives, is_one_file_system, .. } = *options;
+            connection.execute(
+                sql,
+                params![now() / NANOSECONDS, is_deep, with_archives, is_one_file_system],
+            )?;
+            let number = connection.last_insert_rowid();
+            for root in roots {
+                let path = root.as_os_str().as_bytes();
+                connection.execute("INSERT INTO root VALUES (?1, ?2)", params![number, path])?;
+            }
+            Ok(number)
+        };
+        let number = begun().map_err(|source| catalogue.failed(source))?;
+        Ok(Self { catalogue, number, options: *options, pending: 0 })
+    }
+
+    /// The number of this scan.
+    pub fn number(&self) -> i64 {
+        self.number
+    }
+
+    /// Takes down what a walk tells.
+    ///
+    /// # Errors
+    /// [`crate::Error::Catalogue`].
+    pub fn take(&mut self, event: &Event) -> Result<()> {
+        self.taken(event).map_err(|source| self.catalogue.failed(source))
+    }
+
+    fn taken(&mut self, event: &Event) -> SqlResult<()> {
+        match event {
+            Event::Sighted(sighting) => self.sighted(sighting)?,
+            Event::Unchanged { path, .. } => self.unchanged(path)?,
+            Event::Linked { path, stamp } => self.linked(path, stamp)?,
+            Event::Trouble { path, what } => self.trouble(path, what)?,
+        }
+        self.pending += 1;
+        if self.pending >= TOGETHER {
+            self.pending = 0;
+            self.connection().execute_batch("COMMIT; BEGIN IMMEDIATE")?;
+        }
+        Ok(())
+    }
+
+    fn connection(&self) -> &'a Connection {
+        &self.catalogue.connection
+    }
+
+    fn sighted(&self, sighting: &Sighting) -> SqlResult<()> {
+        self.put(sighting, b"", &sighting.look.file)?;
+        for member in &sighting.look.members {
+            self.put(sighting, &member.name, &member.seen)?;
+        }
+        let sql = "UPDATE file SET gone = ?1, version1_since = NULL \
+                   WHERE path = ?2 AND member <> x'' AND last_seen < ?1";
+        let path = sighting.path.as_os_str().as_bytes();
+        self.connection().prepare_cached(sql)?.execute(params![self.number, path])?;
+        Ok(())
+    }
+
+    fn put(&self, sighting: &Sighting, member: &[u8], seen: &Seen) -> SqlResult<()> {
+        let path = sighting.path.as_os_str().as_bytes();
+        let name = last_part(if member.is_empty() { path } else { member });
+        let stamp = &sighting.stamp;
+        let image = seen.image.as_ref();
+        let survey = image.and_then(|image| image.survey);
+        let signed = |number: Option<u64>| number.map(u64::cast_signed);
+        let id: i64 = self.connection().prepare_cached(UPSERT)?.query_row(
+            named_params! {
+                ":path": path, ":member": member, ":name": name,
+                ":device": stamp.device.cast_signed(), ":inode": stamp.inode.cast_signed(),
+                ":links": stamp.links.cast_signed(), ":size": stamp.size.cast_signed(),
+                ":modified": stamp.modified, ":changed": stamp.changed,
+                ":has_undo_record": sighting.has_undo_record,
+                ":class": seen.class.word(), ":length": signed(seen.size),
+                ":resembles": seen.resembles, ":problem": seen.problem,
+                ":format": image.map(|image| &image.format),
+                ":virtual_size": signed(image.and_then(|image| image.virtual_size)),
+                ":cluster_bits": image.and_then(|image| image.cluster_bits),
+                ":l2_bits": image.and_then(|image| image.l2_bits),
+                ":dialect": image.and_then(|image| image.dialect.as_ref()),
+                ":producer": image.and_then(|image| image.producer.as_ref()),
+                ":backing_name": image.and_then(|image| image.backing_name.as_ref()),
+                ":backing_format": image.and_then(|image| image.backing_format.as_ref()),
+                ":backing_time": image.and_then(|image| image.backing_time),
+                ":is_encrypted": image.is_some_and(|image| image.is_encrypted),
+                ":total": signed(survey.map(|survey| survey.total)),
+                ":allocated": signed(survey.map(|survey| survey.allocated)),
+                ":packed": signed(survey.map(|survey| survey.packed)),
+                ":zero": signed(survey.map(|survey| survey.zero)),
+                ":lost": signed(survey.map(|survey| survey.lost)),
+                ":leaked_bytes": signed(survey.map(|survey| survey.leaked_bytes)),
+                ":is_deep": self.options.is_deep, ":with_archives": self.options.with_archives,
+                ":looked": now(), ":scan": self.number,
+            },
+            |row| row.get(0),
+        )?;
+        self.put_findings(id, seen)
+    }
+
+    fn put_findings(&self, id: i64, seen: &Seen) -> SqlResult<()> {
+        let connection = self.connection();
+        connection.prepare_cached("DELETE FROM finding WHERE file = ?1")?.execute([id])?;
+        for finding in &seen.findings {
+            let sql = "INSERT OR REPLACE INTO finding VALUES (?1, ?2, ?3, ?4)";
+            let (count, at) = (finding.count.cast_signed(), finding.at.map(u64::cast_signed));
+            connection.prepare_cached(sql)?.execute(params![id, finding.rule, count, at])?;
+        }
+        Ok(())
+    }
+
+    /// The file and all that is in it are met again.
+    fn unchanged(&self, path: &Path) -> SqlResult<()> {
+        // Of an archive, those members that were there when it was last read.
+        let sql = "UPDATE file SET last_seen = max(last_seen, ?1), gone = NULL, \
+                   version1_since = iif(gone IS NOT NULL AND format = 'qcow', ?1, version1_since) \
+                   WHERE path = ?2 AND looked >= (SELECT looked FROM file \
+                   WHERE path = ?2 AND member = x'')";
+        let path = path.as_os_str().as_bytes();
+        self.connection().prepare_cached(sql)?.execute(params![self.number, path])?;
+        Ok(())
+    }
+
+    fn linked(&self, path: &Path, stamp: &Stamp) -> SqlResult<()> {
+        let sql = "INSERT INTO file (path, member, name, device, inode, links, size, modified, \
+             changed, has_undo_record, class, problem, is_encrypted, is_deep, with_archives, looked, \
+             first_seen, last_seen, is_stub) \
+             VALUES (?1, x'', ?2, ?3, ?4, ?5, ?6, ?7, ?8, 0, 'unreadable', \
+             'another name of a file that went away', 0, 0, 0, 0, ?9, ?9, 1) \
+             ON CONFLICT (path, member) DO UPDATE SET device = excluded.device, \
+             inode = excluded.inode, links = excluded.links, size = excluded.size, \
+             modified = excluded.modified, changed = excluded.changed, last_seen = ?9, is_stub = 1";
+        let bytes = path.as_os_str().as_bytes();
+        self.connection().prepare_cached(sql)?.execute(params![
+            bytes,
+            last_part(bytes),
+            stamp.device.cast_signed(),
+            stamp.inode.cast_signed(),
+            stamp.links.cast_signed(),
+            stamp.size.cast_signed(),
+            stamp.modified,
+            stamp.changed,
+            self.number
+        ])?;
+        // What was found in it under this name is still there, where it has not changed.
+        let sql = "UPDATE file SET last_seen = ?1 \
+                   WHERE path = ?2 AND member <> x'' AND gone IS NULL AND changed = ?3";
+        self.connection().prepare_cached(sql)?.execute(params![
+            self.number,
+            bytes,
+            stamp.changed
+        ])?;
+        Ok(())
+    }
+
+    fn trouble(&self, path: &Path, what: &str) -> SqlResult<()> {
+        let bytes = path.as_os_str().as_bytes();
+        let below = [bytes, b"/"].concat();
+        let sql = "INSERT INTO trouble VALUES (?1, ?2, ?3, ?4)";
+        self.connection().prepare_cached(sql)?.execute(params![self.number, bytes, below, what])?;
+        Ok(())
+    }
+
+    /// Ends a scan that was stopped: what was taken down stays, and nothing is marked as gone.
+    ///
+    /// # Errors
+    /// [`crate::Error::Catalogue`].
+    pub fn stop(mut self) -> Result<()> {
+        self.fill_names()
+            .and_then(|()| self.commit())
+            .map_err(|source| self.catalogue.failed(source))
+    }
+
+    /// Ends a scan of everything: what it has not met below its roots is gone.
+    ///
+    /// # Errors
+    /// [`crate::Error::Catalogue`].
+    pub fn finish(mut self) -> Result<()> {
+        self.finished().map_err(|source| self.catalogue.failed(source))
+    }
+
+    fn finished(&mut self) -> SqlResult<()> {
+        self.mark_gone()?;
+        self.fill_names()?;
+        let sql = "UPDATE scan SET ended = ?1 WHERE number = ?2";
+        self.connection().execute(sql, params![now() / NANOSECONDS, self.number])?;
+        self.commit()
+    }
+
+    fn commit(&mut self) -> SqlResult<()> {
+        self.connection().execute_batch("COMMIT")
+    }
+
+    fn mark_gone(&self) -> SqlResult<()> {
+        let connection = self.connection();
+        let mut roots = connection.prepare("SELECT path FROM root WHERE scan = ?1")?;
+        let roots: Vec<Vec<u8>> =
+            roots.query_map([self.number], |row| row.get(0))?.collect::<SqlResult<_>>()?;
+        for root in roots {
+            // All paths below it are from the root and a slash to the root and the next byte.
+            let root = if root == b"/" { Vec::new() } else { root };
+            let (from, to) = ([&*root, b"/"].concat(), [&*root, b"0"].concat());
+            let sql = "UPDATE file SET gone = ?1, version1_since = NULL \
+                WHERE gone IS NULL AND last_seen < ?1 AND (path = ?2 OR (path >= ?3 AND path < ?4)) \
+                AND NOT EXISTS (SELECT 1 FROM trouble WHERE trouble.scan = ?1 AND \
+                (trouble.path = file.path OR substr(file.path, 1, length(below)) = below)) \
+                AND (?5 = 0 OR device IN (SELECT device FROM file WHERE last_seen = ?1))";
+            let is_one = self.options.is_one_file_system;
+            connection.execute(sql, params![self.number, root, from, to, is_one])?;
+        }
+        Ok(())
+    }
+
+    /// Gives further names of files what their first name has, and has them point at it.
+    fn fill_names(&self) -> SqlResult<()> {
+        self.connection().execute(include_str!("fill_names.sql"), [self.number])?;
+        self.name_classes()?;
+        let first = "UPDATE file SET name_of = NULL WHERE name_of IS NOT NULL";
+        self.connection().execute(first, [])?;
+        let sql = "UPDATE file SET name_of = nullif(id, (SELECT other.id FROM file AS other \
+             WHERE other.device = file.device AND other.inode = file.inode AND other.links > 1 \
+             AND other.member = file.member AND other.gone IS NULL ORDER BY other.path LIMIT 1)) \
+             WHERE links > 1 AND gone IS NULL";
+        self.connection().execute(sql, [])?;
+        // So far a further name has its own number there.
+        let sql = "UPDATE file SET name_of = (SELECT other.id FROM file AS other \
+             WHERE other.device = file.device AND other.inode = file.inode AND other.links > 1 \
+             AND other.member = file.member AND other.gone IS NULL ORDER BY other.path LIMIT 1) \
+             WHERE name_of IS NOT NULL";
+        self.connection().execute(sql, []).map(drop)
+    }
+
+    /// What was filled in has the class of the first name; this one may promise something else.
+    fn name_classes(&self) -> SqlResult<()> {
+        let connection = self.connection();
+        let mut stubs =
+            connection.prepare("SELECT id, class, name, path FROM file WHERE is_stub = 1")?;
+        let mut rows = stubs.query([])?;
+        while let Some(row) = rows.next()? {
+            let (id, name): (i64, Vec<u8>) = (row.get(0)?, row.get(2)?);
+            let class = Class::from_word(row.get_ref(1)?.as_str()?).unwrap_or(Class::Unreadable);
+            let has_record = calve_scan::has_undo_record(&row::path(row.get(3)?));
+            let class = match (class, has_record) {
+                (Class::Qcow2 | Class::Qcow2Misnamed, true) => Class::Migrated,
+                (Class::Migrated, false) => Class::Qcow2.under_name(&name),
+                _ => class.under_name(&name),
+            };
+            let sql = "UPDATE file SET class = ?2, has_undo_record = ?3, is_stub = 0 WHERE id = ?1";
+            connection.prepare_cached(sql)?.execute(params![id, class.word(), has_record])?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Run<'_> {
+    fn drop(&mut self) {
+        // What was taken down is true, however the run ended; after an end nothing is open.
+        if !self.connection().is_autocommit() {
+            let _ = self.connection().execute_batch("COMMIT");
+        }
+    }
+}
+
+const NANOSECONDS: i64 = 1_000_000_000;
+
+/// Nanoseconds since 1970.
+fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+}
+
+fn last_part(path: &[u8]) -> &[u8] {
+    path.rsplit(|byte| *byte == b'/').next().unwrap_or(path)
+}

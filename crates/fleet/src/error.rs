@@ -1,0 +1,30 @@
+//! What can go wrong with a catalogue, by what the caller can do next.
+
+use std::path::PathBuf;
+
+/// The result of everything here that can fail.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// What went wrong.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The catalogue cannot be read or written: look at its file, its folder, the free space.
+    #[error("{}: the catalogue: {source}", path.display())]
+    Catalogue {
+        /// The catalogue's file.
+        path: PathBuf,
+        /// What SQLite says.
+        source: rusqlite::Error,
+        /// Whether there is no room for it.
+        is_full: bool,
+    },
+    /// The file is no catalogue, or one of another version: name another.
+    #[error("{}: {what}", path.display())]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+        /// What it is instead.
+        what: String,
+    },
+}

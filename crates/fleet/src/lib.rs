@@ -1,0 +1,20 @@
+//! Many images at once: a catalogue of what scans have found, and the families that backing files
+//! make of it.
+//!
+//! ```text
+//! catalogue    one row for each file and for each image in an archive, in SQLite
+//! families     overlays joined to their bases; what is broken, with candidates
+//! ```
+//!
+//! Nothing here opens an image, but for [`Votes`] of a caller who asks for them.
+
+mod catalogue;
+mod error;
+mod families;
+
+pub use catalogue::{Catalogue, Row, Run, Totals, Trouble, Which};
+pub use error::{Error, Result};
+pub use families::{
+    Broken, Candidate, ContentVotes, Edge, Evidence, Family, How, Member, Vote, Votes, Why,
+    families,
+};

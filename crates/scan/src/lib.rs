@@ -1,0 +1,27 @@
+//! Finding disk images: in folders, and in archives, by what files hold and never by their names.
+//!
+//! [`scan`] walks folders and tells of every regular file as an [`Event`]. Whether a file was
+//! read before and has not changed is for a [`Known`] to say, and who reads it is a [`Looker`]:
+//! [`Here`] does it in this process, by [`look`]; a caller who trusts no file has a confined
+//! process do it. A file that cannot be read, or ends whoever reads it, is an event as any other:
+//! it never ends the walk.
+//!
+//! Nothing is written, no lock is taken, no backing file is opened, and nothing is followed that
+//! is a symbolic link.
+
+mod class;
+mod image;
+mod look;
+mod members;
+mod sighting;
+mod start;
+mod walk;
+
+pub mod limits;
+
+pub use class::Class;
+pub use look::{Ask, look};
+pub use sighting::{Counted, Counts, Event, ImageFacts, Look, Member, Seen, Sighting, Stamp};
+pub use walk::{
+    ForThread, Here, Known, Looker, NothingKnown, ScanOptions, UNDO_RECORD, has_undo_record, scan,
+};

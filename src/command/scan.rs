@@ -1,0 +1,247 @@
+//! `scan`: which images there are, in folders and archives, and what they are.
+//!
+//! This process walks, opens and takes down; workers that can open nothing look at what was
+//! opened. No backing file is opened.
+
+mod record;
+mod report;
+mod table;
+
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
+
+use calve_disk::open::escaped;
+use calve_fleet::Catalogue;
+use calve_scan::{Event, ForThread, Here, Known, Looker, NothingKnown, ScanOptions, scan};
+
+use crate::args::{SandboxMode, ScanArgs, ScanShape};
+use crate::exit::{self, Code, Failure};
+use crate::print;
+use crate::progress::Reporter;
+use crate::signals::{self, Flags};
+use crate::worker::{self, Handed};
+
+/// Threads, and workers, at most.
+const MOST_JOBS: usize = 64;
+
+pub(crate) fn run(args: &ScanArgs, program: &str) -> Result<Code, Failure> {
+    if worker::is_worker() {
+        return worker::serve();
+    }
+    refuse_progress(args)?;
+    let options = options(args)?;
+    let roots = roots(&args.paths)?;
+    let mut catalogue = match &args.catalogue {
+        Some(path) => Catalogue::open(path)?,
+        None => Catalogue::temporary()?,
+    };
+    let before = catalogue.last_scan()?;
+    let flags = signals::install()?;
+    let first = looker(args, program)?;
+    let scanned = walk(args, &mut catalogue, (&roots, &options), first, flags)?;
+    report::tell(args, &catalogue, &scanned)?;
+    code(args, program, &catalogue, before, &scanned)
+}
+
+/// What came of a walk.
+struct Scanned {
+    /// The number of the scan.
+    number: i64,
+    /// Files that were read.
+    read: u64,
+    /// Files that were known and have not changed.
+    unchanged: u64,
+    /// Things that could not be looked at.
+    troubles: u64,
+}
+
+fn options(args: &ScanArgs) -> Result<ScanOptions, Failure> {
+    let jobs = match args.jobs.as_deref() {
+        None => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+        Some(asked) => match asked.parse::<usize>() {
+            Ok(count @ 1..=MOST_JOBS) => count,
+            _ => {
+                let text = format!("--jobs: '{asked}' is not a number from 1 to {MOST_JOBS}");
+                return Err(Failure::usage(text));
+            }
+        },
+    };
+    Ok(ScanOptions {
+        is_deep: args.deep,
+        with_archives: !args.no_archives,
+        is_one_file_system: args.one_file_system,
+        jobs: jobs.min(MOST_JOBS),
+    })
+}
+
+/// The paths as the catalogue knows them: absolute, whatever links lead to them.
+fn roots(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
+    let mut roots = Vec::new();
+    for path in paths {
+        let root = path.canonicalize().map_err(|source| {
+            Failure::from(calve_disk::Error::host("looking for it", path, source))
+        })?;
+        if !roots.contains(&root) {
+            roots.push(root);
+        }
+    }
+    Ok(roots)
+}
+
+/// Progress on standard output would be mixed with a result for programs.
+fn refuse_progress(args: &ScanArgs) -> Result<(), Failure> {
+    let is_shown = args.progress.show || args.progress.progress.as_deref() == Some("bar");
+    if args.output != ScanShape::Human && is_shown {
+        return Err(Failure::usage("--output: the result would be mixed with progress")
+            .next("--progress json tells it on standard error"));
+    }
+    Ok(())
+}
+
+/// Who looks at files, in the first thread; `None` where that is this process.
+fn looker(args: &ScanArgs, program: &str) -> Result<Option<Handed>, Failure> {
+    let is_required = args.sandbox == SandboxMode::Require;
+    let note = |text: &str| {
+        if !args.progress.quiet {
+            print::note(program, text);
+        }
+    };
+    if args.sandbox == SandboxMode::Off {
+        return Ok(None);
+    }
+    let (handed, missing) = match Handed::start() {
+        Ok(started) => started,
+        Err(error) if is_required => {
+            return Err(Failure::new(Code::Refused, format!("starting a worker: {error}"))
+                .next("--sandbox=off reads without one"));
+        }
+        Err(error) => {
+            note(&format!("no worker can be started ({error}); this process reads itself"));
+            return Ok(None);
+        }
+    };
+    if missing.is_empty() {
+        return Ok(Some(handed));
+    }
+    let text = format!("this kernel cannot wholly confine the workers: {}", missing.join(", "));
+    if is_required {
+        return Err(Failure::new(Code::Refused, text)
+            .next("nothing was read; --sandbox=auto confines them as far as that goes"));
+    }
+    note(&format!("{text}; they read all the same"));
+    Ok(Some(handed))
+}
+
+/// Walks, and takes down what is found.
+fn walk(
+    args: &ScanArgs,
+    catalogue: &mut Catalogue,
+    (roots, options): (&[PathBuf], &ScanOptions),
+    first: Option<Handed>,
+    flags: &'static Flags,
+) -> Result<Scanned, Failure> {
+    let reporter = Reporter::new(&args.progress, flags)?;
+    let for_thread = for_threads(catalogue, options, first)?;
+    let mut run = catalogue.begin(roots, options)?;
+    let mut scanned = Scanned { number: run.number(), read: 0, unchanged: 0, troubles: 0 };
+    let mut failure = None;
+    let is_stopped = || flags.stop.load(Ordering::Relaxed);
+    scan(roots, options, &flags.stop, for_thread, |event| {
+        // What a worker said that the same signal has reached is worth nothing.
+        if is_stopped() {
+            return ControlFlow::Break(());
+        }
+        match &event {
+            Event::Sighted(_) => scanned.read += 1,
+            Event::Unchanged { .. } => scanned.unchanged += 1,
+            Event::Linked { .. } => {}
+            Event::Trouble { .. } => scanned.troubles += 1,
+        }
+        reporter.tell_scanned(scanned.read + scanned.unchanged);
+        match run.take(&event) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => {
+                failure = Some(error);
+                ControlFlow::Break(())
+            }
+        }
+    });
+    let is_done = failure.is_none() && !is_stopped();
+    reporter.finish(is_done);
+    if let Some(error) = failure {
+        return Err(error.into());
+    }
+    if !is_done {
+        run.stop()?;
+        return Err(match args.catalogue {
+            Some(_) => exit::stopped().next("what was found is kept; run the same again to go on"),
+            None => exit::stopped(),
+        });
+    }
+    run.finish()?;
+    Ok(scanned)
+}
+
+/// Makes what each thread has for itself: who looks, and what is known.
+fn for_threads(
+    catalogue: &Catalogue,
+    options: &ScanOptions,
+    first: Option<Handed>,
+) -> Result<impl FnMut() -> ForThread + Send + use<>, Failure> {
+    // One more than there are threads: the walk begins in one of its own.
+    let readers = (0..=options.jobs).map(|_| catalogue.known(options));
+    let mut readers = readers.collect::<Result<Vec<Option<Box<dyn Known>>>, _>>()?;
+    let is_confined = first.is_some();
+    let mut first = first;
+    Ok(move || {
+        let known = readers.pop().flatten().unwrap_or_else(|| Box::new(NothingKnown));
+        let looker: Box<dyn Looker> = match first.take() {
+            Some(first) => Box::new(first),
+            None if is_confined => Box::new(Handed::later()),
+            None => Box::new(Here),
+        };
+        (looker, known)
+    })
+}
+
+/// The code, and what is to be said of it.
+fn code(
+    args: &ScanArgs,
+    program: &str,
+    catalogue: &Catalogue,
+    before: Option<i64>,
+    scanned: &Scanned,
+) -> Result<Code, Failure> {
+    let note = |text: &str| {
+        if !args.progress.quiet {
+            print::note(program, text);
+        }
+    };
+    if args.watch_exit {
+        match before {
+            None => note("there was no scan before: later ones are compared with this one"),
+            Some(_) => {
+                let new = catalogue.count_new_version1(scanned.number)?;
+                if new > 0 {
+                    note(&format!("{new} version 1 images are new since the last scan"));
+                    return Ok(Code::Corruption);
+                }
+            }
+        }
+    }
+    catalogue.troubles(scanned.number, |trouble| {
+        let path = escaped(trouble.path.as_os_str().as_encoded_bytes());
+        note(&format!("{path}: not looked at: {}", trouble.what));
+        Ok::<(), Failure>(())
+    })?;
+    let problems = catalogue.count_problems()?;
+    if scanned.troubles + problems > 0 {
+        note(&format!(
+            "{} folders and {problems} files could not be looked at, or not be looked into",
+            scanned.troubles
+        ));
+        return Ok(Code::Losses);
+    }
+    Ok(Code::Done)
+}

@@ -1,0 +1,230 @@
+//! Rows and families as JSON, and rows as CSV.
+
+use std::path::Path;
+
+use calve_disk::open::escaped;
+use calve_fleet::{Broken, Candidate, Edge, Evidence, Family, How, Member, Row, Why};
+use calve_scan::{Counted, ImageFacts};
+use serde_json::{Map, Value, json};
+
+/// Bytes as text, and where that loses something also as they are, in hexadecimal.
+fn put_bytes(object: &mut Map<String, Value>, key: &str, bytes: &[u8]) {
+    let text = escaped(bytes);
+    if text.as_bytes() != bytes {
+        let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        object.insert(format!("{key}-hex"), json!(digits));
+    }
+    object.insert(key.into(), json!(text));
+}
+
+fn put_path(object: &mut Map<String, Value>, key: &str, path: &Path) {
+    put_bytes(object, key, path.as_os_str().as_encoded_bytes());
+}
+
+/// A row as an object.
+pub(super) fn of_row(row: &Row, scan: i64) -> Map<String, Value> {
+    let mut object = Map::new();
+    put_path(&mut object, "filename", &row.path);
+    if let Some(member) = &row.member {
+        put_bytes(&mut object, "member", member);
+    }
+    let mut set = |key: &str, value: Value| object.insert(key.into(), value);
+    set("class", json!(row.seen.class.word()));
+    set("file-size", json!(row.seen.size));
+    if let Some(resembles) = &row.seen.resembles {
+        set("resembles", json!(resembles));
+    }
+    if let Some(problem) = &row.seen.problem {
+        set("problem", json!(escaped(problem.as_bytes())));
+    }
+    set("undo-record", json!(row.has_undo_record));
+    set("name-of", json!(row.name_of));
+    set("id", json!(row.id));
+    set("device", json!(row.stamp.device));
+    set("inode", json!(row.stamp.inode));
+    set("modified", json!(row.stamp.modified));
+    set("first-seen", json!(row.first_seen));
+    set("new-version1", json!(row.version1_since == Some(scan)));
+    let findings = row.seen.findings.iter().map(finding).collect();
+    set("findings", Value::Array(findings));
+    if let Some(image) = &row.seen.image {
+        put_image(&mut object, image);
+    }
+    object
+}
+
+fn finding(finding: &Counted) -> Value {
+    let mut object = json!({ "rule": finding.rule, "count": finding.count });
+    if let Some(at) = finding.at {
+        object["host-offset"] = json!(at);
+    }
+    if let Some(rule) = finding.rule() {
+        object["weight"] = json!(rule.weight().word());
+        object["statement"] = json!(rule.statement());
+    }
+    object
+}
+
+fn put_image(object: &mut Map<String, Value>, image: &ImageFacts) {
+    let mut set = |key: &str, value: Value| object.insert(key.into(), value);
+    set("format", json!(image.format));
+    set("virtual-size", json!(image.virtual_size));
+    set("cluster-bits", json!(image.cluster_bits));
+    set("encrypted", json!(image.is_encrypted));
+    if image.is_version1() {
+        set("l2-bits", json!(image.l2_bits));
+        set("dialect", json!(image.dialect));
+        set("producer", json!(image.producer));
+    }
+    if let Some(time) = image.backing_time {
+        set("backing-mtime", json!(time));
+    }
+    if let Some(format) = &image.backing_format {
+        set("backing-filename-format", json!(escaped(format.as_bytes())));
+    }
+    if let Some(survey) = image.survey {
+        set(
+            "survey",
+            json!({
+                "total-clusters": survey.total,
+                "allocated-clusters": survey.allocated,
+                "compressed-clusters": survey.packed,
+                "zero-clusters": survey.zero,
+                "lost-clusters": survey.lost,
+                "leaked-bytes": survey.leaked_bytes,
+            }),
+        );
+    }
+    if let Some(name) = &image.backing_name {
+        put_bytes(object, "backing-filename", name);
+    }
+}
+
+/// A family as an object.
+pub(super) fn of_family(family: &Family) -> Map<String, Value> {
+    let array = |values: Vec<Value>| Value::Array(values);
+    let mut object = Map::new();
+    object.insert("members".into(), array(family.members.iter().map(member).collect()));
+    object.insert("edges".into(), array(family.edges.iter().map(edge).collect()));
+    object.insert("broken".into(), array(family.broken.iter().map(broken).collect()));
+    object.insert("loops".into(), json!(family.loops));
+    object
+}
+
+fn member(member: &Member) -> Value {
+    let mut object = Map::new();
+    put_path(&mut object, "filename", &member.path);
+    if let Some(inside) = &member.member {
+        put_bytes(&mut object, "member", inside);
+    }
+    let mut set = |key: &str, value: Value| object.insert(key.into(), value);
+    set("id", json!(member.row));
+    set("class", json!(member.class.word()));
+    set("format", json!(member.format));
+    set("virtual-size", json!(member.virtual_size));
+    set("file-size", json!(member.file_size));
+    let name = |path: &std::path::PathBuf| {
+        let mut name = Map::new();
+        put_path(&mut name, "filename", path);
+        Value::Object(name)
+    };
+    set("names", Value::Array(member.names.iter().map(name).collect()));
+    Value::Object(object)
+}
+
+fn edge(edge: &Edge) -> Value {
+    let mut object = Map::new();
+    object.insert("overlay".into(), json!(edge.overlay));
+    object.insert("base".into(), json!(edge.base));
+    put_path(&mut object, "found-as", &edge.path);
+    let how = match edge.how {
+        How::Name => "name",
+        How::Moved => "moved",
+        How::Content => "content",
+    };
+    object.insert("found-by".into(), json!(how));
+    object.insert("evidence".into(), evidence(&edge.evidence));
+    Value::Object(object)
+}
+
+fn broken(broken: &Broken) -> Value {
+    let mut object = Map::new();
+    object.insert("overlay".into(), json!(broken.overlay));
+    put_bytes(&mut object, "backing-filename", &broken.name);
+    let why = match broken.why {
+        Why::Missing => "missing",
+        Why::Protocol => "protocol",
+    };
+    object.insert("why".into(), json!(why));
+    let candidates = broken.candidates.iter().map(candidate).collect();
+    object.insert("candidates".into(), Value::Array(candidates));
+    Value::Object(object)
+}
+
+fn candidate(candidate: &Candidate) -> Value {
+    let mut object = Map::new();
+    put_path(&mut object, "filename", &candidate.path);
+    if let Some(member) = &candidate.member {
+        put_bytes(&mut object, "member", member);
+    }
+    object.insert("id".into(), json!(candidate.row));
+    object.insert("score".into(), json!(candidate.score));
+    object.insert("evidence".into(), evidence(&candidate.evidence));
+    Value::Object(object)
+}
+
+fn evidence(evidence: &[Evidence]) -> Value {
+    let mut object = Map::new();
+    for one in evidence {
+        match one {
+            Evidence::Path { parts } => object.insert("path-parts".into(), json!(parts)),
+            Evidence::Size { is_same } => object.insert("same-size".into(), json!(is_same)),
+            Evidence::Time { is_same } => object.insert("same-time".into(), json!(is_same)),
+            Evidence::Content { same, of } => {
+                let sectors = json!({ "same": same, "of": of });
+                object.insert("sectors".into(), sectors)
+            }
+        };
+    }
+    Value::Object(object)
+}
+
+/// The columns of CSV.
+pub(super) const COLUMNS: &str = "filename,member,class,format,dialect,producer,virtual-size,\
+     file-size,cluster-bits,encrypted,undo-record,backing-filename,findings,problem,new-version1";
+
+/// A row as a line of CSV, without its end.
+pub(super) fn csv_of(row: &Row, scan: i64) -> String {
+    let image = row.seen.image.as_ref();
+    let bytes = |bytes: Option<&Vec<u8>>| bytes.map(|bytes| escaped(bytes)).unwrap_or_default();
+    let number = |number: Option<u64>| number.map(|it| it.to_string()).unwrap_or_default();
+    let text = |text: Option<&String>| text.cloned().unwrap_or_default();
+    let findings: Vec<String> =
+        row.seen.findings.iter().map(|it| format!("{} {}", it.rule, it.count)).collect();
+    let fields = [
+        escaped(row.path.as_os_str().as_encoded_bytes()),
+        bytes(row.member.as_ref()),
+        row.seen.class.word().to_owned(),
+        text(image.map(|image| &image.format)),
+        text(image.and_then(|image| image.dialect.as_ref())),
+        text(image.and_then(|image| image.producer.as_ref())),
+        number(image.and_then(|image| image.virtual_size)),
+        number(row.seen.size),
+        number(image.and_then(|image| image.cluster_bits).map(u64::from)),
+        image.map(|image| image.is_encrypted.to_string()).unwrap_or_default(),
+        row.has_undo_record.to_string(),
+        bytes(image.and_then(|image| image.backing_name.as_ref())),
+        findings.join("; "),
+        row.seen.problem.as_ref().map(|it| escaped(it.as_bytes())).unwrap_or_default(),
+        (row.version1_since == Some(scan)).to_string(),
+    ];
+    fields.map(|field| quoted(&field)).join(",")
+}
+
+/// A field, in quotes where it needs them.
+fn quoted(field: &str) -> String {
+    match field.contains([',', '"', '\n']) {
+        true => format!("\"{}\"", field.replace('"', "\"\"")),
+        false => field.to_owned(),
+    }
+}

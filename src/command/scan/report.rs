@@ -1,0 +1,179 @@
+//! The result of a scan, told row by row as it comes out of the catalogue.
+
+use std::io::{self, BufWriter, Write};
+
+use calve_disk::open::escaped;
+use calve_fleet::{Catalogue, Error as FleetError, Family, Row, Totals, Which, families};
+use serde_json::{Map, Value, json};
+
+use super::{Scanned, record, table};
+use crate::args::{ScanArgs, ScanShape};
+use crate::exit::{Code, Failure};
+use table::Table;
+
+/// Why no more is told.
+enum End {
+    /// The reader has gone away, and so has seen enough.
+    Gone,
+    Failed(Failure),
+}
+
+impl From<io::Error> for End {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => Self::Gone,
+            _ => {
+                let text = format!("writing to standard output: {error}");
+                Self::Failed(Failure::new(Code::Failed, text))
+            }
+        }
+    }
+}
+
+impl From<FleetError> for End {
+    fn from(error: FleetError) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+/// Tells what a scan has found.
+pub(super) fn tell(
+    args: &ScanArgs,
+    catalogue: &Catalogue,
+    scanned: &Scanned,
+) -> Result<(), Failure> {
+    let out = BufWriter::new(io::stdout().lock());
+    let mut report = Report { args, catalogue, scanned, out };
+    let told = match args.output {
+        ScanShape::Human if args.progress.quiet => return Ok(()),
+        ScanShape::Human => report.human(),
+        ScanShape::Json => report.json(),
+        ScanShape::Jsonl => report.lines(),
+        ScanShape::Csv => report.csv(),
+    };
+    match told.and_then(|()| Ok(report.out.flush()?)) {
+        Ok(()) | Err(End::Gone) => Ok(()),
+        Err(End::Failed(failure)) => Err(failure),
+    }
+}
+
+struct Report<'a, W> {
+    args: &'a ScanArgs,
+    catalogue: &'a Catalogue,
+    scanned: &'a Scanned,
+    out: W,
+}
+
+impl<W: Write> Report<'_, W> {
+    fn rows(&mut self, mut tell: impl FnMut(&mut W, &Row) -> Result<(), End>) -> Result<(), End> {
+        let which = if self.args.all { Which::All } else { Which::Notable };
+        let out = &mut self.out;
+        self.catalogue.rows(which, |row| tell(out, &row))
+    }
+
+    fn families(&self) -> Result<Vec<Family>, End> {
+        match self.args.families {
+            true => Ok(families(self.catalogue, None)?),
+            false => Ok(Vec::new()),
+        }
+    }
+
+    fn human(&mut self) -> Result<(), End> {
+        let table = Table::new();
+        let mut is_first = true;
+        self.rows(|out, row| {
+            if std::mem::take(&mut is_first) {
+                out.write_all(Table::heading().as_bytes())?;
+            }
+            Ok(out.write_all(table.row(row).as_bytes())?)
+        })?;
+        for family in self.families()? {
+            if let Some(text) = table.family(&family) {
+                self.out.write_all(text.as_bytes())?;
+            }
+        }
+        let totals = self.catalogue.totals()?;
+        let text = table::totals(&totals, self.catalogue.count_version1()?);
+        Ok(self.out.write_all(text.as_bytes())?)
+    }
+
+    fn json(&mut self) -> Result<(), End> {
+        let scan = self.scanned.number;
+        let mut separator = "\n";
+        write!(self.out, "{{\n\"files\": [")?;
+        self.rows(|out, row| {
+            let object = Value::Object(record::of_row(row, scan));
+            Ok(write!(out, "{}{object}", std::mem::replace(&mut separator, ",\n"))?)
+        })?;
+        write!(self.out, "\n],\n")?;
+        if self.args.families {
+            let families = self.families()?;
+            let mut separator = "\n";
+            write!(self.out, "\"families\": [")?;
+            for family in &families {
+                let object = Value::Object(record::of_family(family));
+                write!(self.out, "{}{object}", std::mem::replace(&mut separator, ",\n"))?;
+            }
+            write!(self.out, "\n],\n")?;
+        }
+        let mut separator = "\n";
+        write!(self.out, "\"troubles\": [")?;
+        let out = &mut self.out;
+        self.catalogue.troubles(scan, |trouble| {
+            let object = trouble_object(&trouble);
+            Ok::<(), End>(write!(out, "{}{object}", std::mem::replace(&mut separator, ",\n"))?)
+        })?;
+        writeln!(self.out, "\n],\n\"totals\": {}\n}}", self.totals()?)?;
+        Ok(())
+    }
+
+    fn lines(&mut self) -> Result<(), End> {
+        let scan = self.scanned.number;
+        self.rows(|out, row| Ok(writeln!(out, "{}", of_kind("file", record::of_row(row, scan)))?))?;
+        for family in self.families()? {
+            writeln!(self.out, "{}", of_kind("family", record::of_family(&family)))?;
+        }
+        let out = &mut self.out;
+        self.catalogue.troubles(scan, |trouble| {
+            let Value::Object(object) = trouble_object(&trouble) else { return Ok(()) };
+            Ok::<(), End>(writeln!(out, "{}", of_kind("trouble", object))?)
+        })?;
+        let Value::Object(totals) = self.totals()? else { return Ok(()) };
+        Ok(writeln!(self.out, "{}", of_kind("totals", totals))?)
+    }
+
+    fn csv(&mut self) -> Result<(), End> {
+        let scan = self.scanned.number;
+        writeln!(self.out, "{}", record::COLUMNS)?;
+        self.rows(|out, row| Ok(writeln!(out, "{}", record::csv_of(row, scan))?))
+    }
+
+    fn totals(&self) -> Result<Value, End> {
+        let class = |totals: &Totals| {
+            let counted = json!({ "count": totals.count, "bytes": totals.bytes });
+            (totals.class.word().to_owned(), counted)
+        };
+        let classes: Map<String, Value> = self.catalogue.totals()?.iter().map(class).collect();
+        Ok(json!({
+            "scan": self.scanned.number,
+            "read": self.scanned.read,
+            "unchanged": self.scanned.unchanged,
+            "classes": classes,
+            "version1": self.catalogue.count_version1()?,
+            "new-version1": self.catalogue.count_new_version1(self.scanned.number)?,
+            "not-looked-into": self.catalogue.count_problems()?,
+        }))
+    }
+}
+
+fn trouble_object(trouble: &calve_fleet::Trouble) -> Value {
+    let path = escaped(trouble.path.as_os_str().as_encoded_bytes());
+    json!({ "filename": path, "what": trouble.what })
+}
+
+/// An object whose first key says what it is of.
+fn of_kind(kind: &str, object: Map<String, Value>) -> Value {
+    let mut all = Map::from_iter([("kind".to_owned(), json!(kind))]);
+    all.extend(object);
+    Value::Object(all)
+}
