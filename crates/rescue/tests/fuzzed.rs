@@ -62,3 +62,14 @@ fn xens_table_may_be_unreadable_in_part() {
     let Totals { good, zero, missing, .. } = rescued_without(&builder.build(), 4096..4096 + 512);
     assert_eq!((good, zero, missing), (512, (14 << 20) - 512, 2 << 20));
 }
+
+/// What the image itself stores is there all the same.
+#[test]
+fn the_name_of_the_base_may_be_unreadable() {
+    let mut builder = Builder::new(9, 6, 64 << 10);
+    builder.plain(3, &[1; 512]);
+    let end = builder.length();
+    let builder = builder.backing(b"base.raw");
+    let Totals { good, missing, .. } = rescued_without(&builder.build(), end..end + 8);
+    assert_eq!((good, missing), (512, (64 << 10) - 512));
+}
