@@ -1,7 +1,7 @@
 //! Flipped bits: what each program says of a file of which one bit is another.
 //!
-//! Nobody is timed here. A program tells of a flip when it refuses the file or fails; else its
-//! raw result is compared with what the file held before.
+//! Nobody is timed here. A program tells of a flip when it refuses the file or fails, a check also
+//! when it finds something; else the raw result is compared with what the file held before.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -72,7 +72,7 @@ struct Flip {
 impl Reader {
     fn name(self) -> &'static str {
         match self {
-            Reader::CalveCheck => "calve check, then convert",
+            Reader::CalveCheck => "calve check --deep",
             Reader::CalveConvert => "calve convert",
             Reader::QemuImg => "qemu-img convert",
             Reader::SevenZip => "7z x",
@@ -84,20 +84,8 @@ impl Reader {
     fn read(self, folder: &Path, calve: &str, files: &[String]) -> io::Result<Vec<Outcome>> {
         let right = fs::read(folder.join("right"))?;
         let one = |file: &String| match self {
-            Reader::CalveCheck => {
-                let line = [calve, "check", "-q", "--sandbox=off", file];
-                let status = quiet(folder, &line)?;
-                match status {
-                    Some(0) => {
-                        converted(folder, &[calve, "convert", "-q", "--force"], file, &right)
-                    }
-                    Some(124) => Ok(Outcome::Stopped),
-                    _ => Ok(Outcome::Told),
-                }
-            }
-            Reader::CalveConvert => {
-                converted(folder, &[calve, "convert", "-q", "--force"], file, &right)
-            }
+            Reader::CalveCheck => checked(folder, calve, file, &right),
+            Reader::CalveConvert => converted(folder, &[calve, "convert", "-q"], file, &right),
             Reader::QemuImg => converted(folder, &["qemu-img", "convert"], file, &right),
             Reader::SevenZip => unpacked(folder, file, &right),
             Reader::Libqcow => Ok(Outcome::Stopped),
@@ -120,6 +108,20 @@ fn quiet(folder: &Path, line: &[&str]) -> io::Result<Option<i32>> {
         .stderr(Stdio::null())
         .status()?;
     Ok(status.code())
+}
+
+/// What a check finds. Where that is nothing, it is right if the disk is what it was: a disk that
+/// cannot be had then is one of which the check should have told.
+fn checked(folder: &Path, calve: &str, file: &str, right: &[u8]) -> io::Result<Outcome> {
+    let words = ["check", "-q", "--sandbox=off", "--deep", "--backing-chain", file];
+    Ok(match quiet(folder, &[&[calve], &words[..]].concat())? {
+        Some(0) => match converted(folder, &[calve, "convert", "-q"], file, right)? {
+            Outcome::Told => Outcome::Wrong,
+            outcome => outcome,
+        },
+        Some(124) => Outcome::Stopped,
+        _ => Outcome::Told,
+    })
 }
 
 fn converted(folder: &Path, line: &[&str], file: &str, right: &[u8]) -> io::Result<Outcome> {

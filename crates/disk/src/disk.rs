@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use crate::error::{Error, Result};
 use crate::extent::{Extent, ExtentList, Lost, Payload};
 use crate::finding::Finding;
-use crate::image::Image;
+use crate::image::{Facts, Image};
 use crate::limits;
-use crate::open::{FormatOrigin, Stamp};
+use crate::open::{FormatOrigin, Stamp, has_lost_name};
 use crate::units::{GuestOffset, GuestRange};
 use reading::Reading;
 pub use reading::{Found, HostErrors, Scratch};
@@ -179,6 +179,11 @@ impl Disk {
     }
 }
 
+/// Whether an image says that it has a base, though it may not be known which.
+fn names_base(facts: &Facts) -> bool {
+    facts.backing.is_some() || has_lost_name(facts)
+}
+
 fn missing_key(path: &Path) -> Error {
     Error::Key {
         path: path.to_owned(),
@@ -254,7 +259,7 @@ impl Extents<'_> {
                 return Ok(extent.in_layer(number));
             }
             within = extent.range;
-            if number + 1 == layers.len() && layer.image.facts().backing.is_none() {
+            if number + 1 == layers.len() && !names_base(layer.image.facts()) {
                 return Ok(Extent { range: within, payload: Payload::Hole { layer: number } });
             }
         }

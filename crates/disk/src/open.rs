@@ -364,13 +364,18 @@ pub fn has_lost_name(facts: &Facts) -> bool {
     facts.findings.iter().any(is_about_name)
 }
 
+/// Of what was read when an image was opened only its name can be unreadable.
 fn is_about_name(finding: &Finding) -> bool {
-    matches!(finding.rule, Rule::BackingNamePlace | Rule::Qcow2BackingName)
+    matches!(finding.rule, Rule::BackingNamePlace | Rule::Qcow2BackingName | Rule::Unreadable)
 }
 
 /// A backing file that cannot be named is not the same as none: what it held would read as zeros.
 fn refuse_unreadable_name(path: &Path, facts: &Facts) -> Result<()> {
     match facts.findings.iter().find(|finding| is_about_name(finding)) {
+        Some(finding) if finding.rule == Rule::Unreadable => Err(Error::Base {
+            overlay: path.to_owned(),
+            why: "the host cannot read the name of its backing file".into(),
+        }),
         Some(finding) => Err(Error::broken(path, *finding)),
         None => Ok(()),
     }

@@ -97,3 +97,19 @@ fn a_table_that_is_said_to_be_in_the_place_of_another_is_all_there() {
     let content = common::content(&disk).expect("memory");
     assert!(content[4096..].iter().all(|byte| *byte == Some(0)), "lost, and the file has it");
 }
+
+/// A run of clusters that leads over tables hides nothing of what these have in common.
+#[test]
+fn tables_with_two_owners_are_told_of_under_a_run_of_clusters_too() {
+    for (distance, rule) in [(0, Rule::L2Shared), (512, Rule::L2Overlap)] {
+        let mut builder = Builder::new(9, 7, 256 << 10);
+        let at = builder.plain(0, &[1; 4 * 512]);
+        for cluster in 1..4 {
+            builder.entry(cluster, at + cluster * 512);
+        }
+        builder.table_at(2, at + 512);
+        builder.l1_entry(3, at + 512 + distance);
+        let (findings, _) = surveyed(builder);
+        assert!(findings.iter().any(|finding| finding.rule == rule), "{findings:?}");
+    }
+}

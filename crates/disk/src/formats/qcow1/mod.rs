@@ -100,7 +100,8 @@ impl Qcow1Image {
     }
 
     /// As [`Qcow1Image::open`]. With [`HostErrors::Lose`], what the host cannot read of the tables
-    /// loses the guest bytes that it speaks of and nothing else.
+    /// loses the guest bytes that it speaks of and nothing else, and a name that it cannot read is
+    /// one that cannot be followed.
     pub fn open_with(
         storage: Box<dyn Storage>,
         passphrase: Option<&Passphrase>,
@@ -129,11 +130,12 @@ impl Qcow1Image {
         };
         let l1_order = L1Order { is_xen: dialect::is_xen(&start, header.l1_at), file_size };
         let xen_checksum = if l1_order.is_xen { dialect::recorded_checksum(&start) } else { None };
-        let backing = backing_reference(&*storage, &header)?;
+        let mut findings = header.findings.clone();
+        let backing = backing_reference(&*storage, &header, host_errors, &mut findings)?;
         let cipher = passphrase.filter(|_| header.is_encrypted).map(SectorCipher::new);
         let pages = Pages::new(storage, file_size).on_host_errors(host_errors);
         let mut image = Self {
-            facts: facts(&header, file_size, backing),
+            facts: facts(&header, file_size, backing, findings),
             tables: Tables::new(pages, l1_order),
             occupied: OnceLock::new(),
             cipher,
@@ -281,24 +283,18 @@ fn not_version_1(path: std::path::PathBuf, resembles: String) -> Error {
     Error::NotThisFormat { path, expected: "a QCOW version 1 image", resembles }
 }
 
-fn facts(header: &Header, file_size: u64, backing: Option<(BackingReference, bool)>) -> Facts {
-    let mut findings = header.findings.clone();
-    match (&backing, header.backing_name) {
-        (Some((_, true)), NamePlace::At { at, .. }) => {
-            findings.push(Finding::new(Rule::BackingNameText).at(at));
-        }
-        // A name is promised, and it begins with a zero byte.
-        (None, NamePlace::At { at, .. }) => {
-            findings.push(Finding::new(Rule::BackingNamePlace).at(at));
-        }
-        _ => {}
-    }
+fn facts(
+    header: &Header,
+    file_size: u64,
+    backing: Option<BackingReference>,
+    findings: Vec<Finding>,
+) -> Facts {
     Facts {
         format: Format::Qcow1,
         virtual_size: header.size,
         file_size,
         cluster_size: Some(header.cluster_size),
-        backing: backing.map(|(reference, _)| reference),
+        backing,
         is_encrypted: header.is_encrypted,
         specific: Specific::Qcow1(Qcow1Facts {
             cluster_bits: header.cluster_size.bits(),
@@ -313,18 +309,28 @@ fn facts(header: &Header, file_size: u64, backing: Option<(BackingReference, boo
     }
 }
 
-/// The backing file's name, if it is one, and whether a zero byte cut it.
+/// The backing file's name, if there is one. Tells of one that is cut by a zero byte or begins
+/// with it, or that the host cannot read, where that is no error.
 fn backing_reference(
     storage: &dyn Storage,
     header: &Header,
-) -> Result<Option<(BackingReference, bool)>> {
+    host_errors: HostErrors,
+    findings: &mut Vec<Finding>,
+) -> Result<Option<BackingReference>> {
     let NamePlace::At { at, length } = header.backing_name else { return Ok(None) };
     let mut name = vec![0; in_memory(length)];
-    read(storage, "reading the backing file's name", &mut name, at.get())?;
-    let counted = name.iter().position(|byte| *byte == 0);
-    name.truncate(counted.unwrap_or(name.len()));
-    if name.is_empty() {
+    let done = read(storage, "reading the backing file's name", &mut name, at.get());
+    if done.is_err() && host_errors != HostErrors::Fail {
+        findings.push(Finding::new(Rule::Unreadable).at(at));
         return Ok(None);
     }
-    Ok(Some((BackingReference { name, format: None }, counted.is_some())))
+    done?;
+    let Some(end) = name.iter().position(|byte| *byte == 0) else {
+        return Ok(Some(BackingReference { name, format: None }));
+    };
+    name.truncate(end);
+    // A name is promised, and it begins with a zero byte.
+    let rule = if name.is_empty() { Rule::BackingNamePlace } else { Rule::BackingNameText };
+    findings.push(Finding::new(rule).at(at));
+    Ok((!name.is_empty()).then_some(BackingReference { name, format: None }))
 }

@@ -10,38 +10,52 @@ use crate::units::{GuestRange, HostOffset, SECTOR};
 /// Tells of all that overlaps and of all that nobody claims, and says how many bytes the latter
 /// are.
 pub(super) fn run(image: &Qcow1Image, report: &mut dyn FnMut(Finding)) -> Result<u64> {
-    let mut sweep = Sweep { image, report, covered: None, leaked: 0 };
+    let mut sweep = Sweep { image, report, farthest: [None; GROUPS], reached: 0, leaked: 0 };
     claims::run(image, claims::MOST, &mut |claim| {
         sweep.add(claim);
         Ok(())
     })?;
     let end = image.tables.pages.file_size;
-    let reached = sweep.covered.map_or(0, |claim| claim.end());
-    sweep.leak(reached, end);
+    sweep.leak(sweep.reached, end);
     Ok(sweep.leaked)
+}
+
+/// Groups of owners: what overlaps one of another group is told of even where a long one of its
+/// own hides it.
+const GROUPS: usize = 4;
+
+const fn group_of(owner: Owner) -> usize {
+    match owner {
+        Owner::Header | Owner::Extension | Owner::L1 => 0,
+        Owner::Name => 1,
+        Owner::L2 => 2,
+        Owner::Data | Owner::Packed => 3,
+    }
 }
 
 struct Sweep<'a> {
     image: &'a Qcow1Image,
     report: &'a mut dyn FnMut(Finding),
-    /// Of the claims so far the one that reaches farthest.
-    covered: Option<Claim>,
+    /// Of the claims of each group so far the one that reaches farthest.
+    farthest: [Option<Claim>; GROUPS],
+    /// Where the one that reaches farthest of all ends.
+    reached: u64,
     leaked: u64,
 }
 
 impl Sweep<'_> {
     fn add(&mut self, claim: Claim) {
-        if let Some(covered) = self.covered {
-            if claim.at.get() > covered.end() {
-                self.leak(covered.end(), claim.at.get());
-            } else if claim.at.get() < covered.end() {
-                self.overlap(&covered, &claim);
-            }
-            if claim.end() <= covered.end() {
-                return;
+        self.leak(self.reached, claim.at.get());
+        self.reached = self.reached.max(claim.end());
+        for before in self.farthest.into_iter().flatten() {
+            if claim.at.get() < before.end() {
+                self.overlap(&before, &claim);
             }
         }
-        self.covered = Some(claim);
+        let farthest = &mut self.farthest[group_of(claim.owner)];
+        if farthest.is_none_or(|before| before.end() < claim.end()) {
+            *farthest = Some(claim);
+        }
     }
 
     fn overlap(&mut self, first: &Claim, second: &Claim) {
