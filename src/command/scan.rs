@@ -36,24 +36,32 @@ pub(crate) fn run(args: &ScanArgs, program: &str) -> Result<Code, Failure> {
         Some(path) => Catalogue::open(path)?,
         None => Catalogue::temporary()?,
     };
-    let before = catalogue.last_scan()?;
     let flags = signals::install()?;
     let first = looker(args, program)?;
     let scanned = walk(args, &mut catalogue, (&roots, &options), first, flags)?;
     report::tell(args, &catalogue, &scanned)?;
-    code(args, program, &catalogue, before, &scanned)
+    code(args, program, &catalogue, &scanned)
 }
 
 /// What came of a walk.
 struct Scanned {
     /// The number of the scan.
     number: i64,
+    /// The number of the last one before it that was ended.
+    before: Option<i64>,
     /// Files that were read.
     read: u64,
     /// Files that were known and have not changed.
     unchanged: u64,
     /// Things that could not be looked at.
     troubles: u64,
+}
+
+impl Scanned {
+    /// The last scan that knew what is not new.
+    fn known(&self) -> i64 {
+        self.before.unwrap_or(0)
+    }
 }
 
 fn options(args: &ScanArgs) -> Result<ScanOptions, Failure> {
@@ -143,8 +151,9 @@ fn walk(
 ) -> Result<Scanned, Failure> {
     let reporter = Reporter::new(&args.progress, flags)?;
     let for_thread = for_threads(catalogue, options, first)?;
+    let before = catalogue.last_scan()?;
     let mut run = catalogue.begin(roots, options)?;
-    let mut scanned = Scanned { number: run.number(), read: 0, unchanged: 0, troubles: 0 };
+    let mut scanned = Scanned { number: run.number(), before, read: 0, unchanged: 0, troubles: 0 };
     let mut failure = None;
     let is_stopped = || flags.stop.load(Ordering::Relaxed);
     scan(roots, options, &flags.stop, for_thread, |event| {
@@ -210,7 +219,6 @@ fn code(
     args: &ScanArgs,
     program: &str,
     catalogue: &Catalogue,
-    before: Option<i64>,
     scanned: &Scanned,
 ) -> Result<Code, Failure> {
     let note = |text: &str| {
@@ -219,10 +227,10 @@ fn code(
         }
     };
     if args.watch_exit {
-        match before {
+        match scanned.before {
             None => note("there was no scan before: later ones are compared with this one"),
-            Some(_) => {
-                let new = catalogue.count_new_version1(scanned.number)?;
+            Some(before) => {
+                let new = catalogue.count_new_version1(before)?;
                 if new > 0 {
                     note(&format!("{new} version 1 images are new since the last scan"));
                     return Ok(Code::Corruption);

@@ -47,7 +47,9 @@ pub enum Which {
     All,
     /// All but those of the class [`Class::Other`] that were read without a problem.
     Notable,
-    /// Version 1 images that no earlier scan than this one knew as such.
+    /// Version 1 images that the scan of this number, and those before it, did not know as such. Of
+    /// [`Catalogue::last_scan`], asked before a scan, those are new that no scan has told of: one
+    /// that was stopped has told nothing.
     NewVersion1(i64),
     /// Images with a backing file, in whatever class.
     Overlays,
@@ -189,7 +191,7 @@ impl Catalogue {
         let (condition, scan) = match which {
             Which::All => ("?1 = ?1", 0),
             Which::Notable => ("(class <> 'other' OR problem IS NOT NULL) AND ?1 = ?1", 0),
-            Which::NewVersion1(scan) => ("version1_since = ?1", scan),
+            Which::NewVersion1(scan) => ("version1_since > ?1", scan),
             Which::Overlays => ("backing_name IS NOT NULL AND ?1 = ?1", 0),
         };
         let sql = format!(
@@ -344,13 +346,13 @@ impl Catalogue {
         count.map(i64::cast_unsigned).map_err(|source| self.failed(source))
     }
 
-    /// How many version 1 images there are that no earlier scan than this one knew as such.
+    /// How many there are of [`Which::NewVersion1`]. Further names of a file are not counted.
     ///
     /// # Errors
     /// [`Error::Catalogue`].
     pub fn count_new_version1(&self, scan: i64) -> Result<u64> {
         let sql = "SELECT count(*) FROM file WHERE gone IS NULL AND name_of IS NULL \
-                   AND version1_since = ?1";
+                   AND version1_since > ?1";
         let count = self.connection.query_row(sql, [scan], |row| row.get::<_, i64>(0));
         count.map(i64::cast_unsigned).map_err(|source| self.failed(source))
     }

@@ -5,13 +5,15 @@ mod common;
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::Write;
+use std::ops::ControlFlow;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, SystemTime};
 
 use calve_fleet::{Catalogue, Error, Row, Which};
-use calve_scan::{Class, Event, ScanOptions};
+use calve_scan::{Class, Event, Here, NothingKnown, ScanOptions, scan};
 use common::{Counts, image, options, scan_into, write};
 
 fn rows(catalogue: &Catalogue, which: Which) -> Vec<Row> {
@@ -34,6 +36,17 @@ fn names(root: &Path, rows: &[Row]) -> Vec<String> {
         }
     };
     rows.iter().map(name).collect()
+}
+
+/// All that a scan of a folder tells.
+fn events(root: &Path) -> Vec<Event> {
+    let mut events = Vec::new();
+    let for_thread = || (Box::new(Here) as Box<_>, Box::new(NothingKnown) as Box<_>);
+    scan(&[root.to_owned()], &options(), &AtomicBool::new(false), for_thread, |event| {
+        events.push(event);
+        ControlFlow::Continue(())
+    });
+    events
 }
 
 /// Waits until what was written is older than a tick of the host's clock.
@@ -167,24 +180,34 @@ fn what_is_gone_is_marked_and_only_where_it_was_looked_for() {
 }
 
 #[test]
-fn a_version_1_image_is_new_in_the_scan_that_first_knows_it_as_one() {
+fn a_version_1_image_is_new_until_a_scan_that_knows_it_as_one_has_ended() {
     let mut bench = Bench::new();
     bench.write("old", &image());
     bench.write("text", b"a text");
     let (_, first) = bench.scan();
-    assert_eq!(bench.names(Which::NewVersion1(first)), ["old"]);
+    assert_eq!(bench.names(Which::NewVersion1(0)), ["old"]);
     bench.write("text", &image());
     bench.write("new.img", &image());
     bench.write("old", &[image(), vec![0; 4096]].concat());
+    // A scan that is stopped has told nobody.
+    let root = bench.root();
+    let mut run = bench.catalogue.begin(&[root], &options()).expect("begins");
+    for event in events(&bench.folder.path().join("tree")) {
+        run.take(&event).expect("taken");
+    }
+    run.stop().expect("ends");
+    assert_eq!(bench.catalogue.last_scan().expect("told"), Some(first));
     let (_, second) = bench.scan();
-    assert_eq!(bench.names(Which::NewVersion1(second)), ["new.img", "text"]);
+    assert_eq!(bench.names(Which::NewVersion1(first)), ["new.img", "text"]);
+    assert_eq!(bench.catalogue.count_new_version1(first).expect("counted"), 2);
+    assert_eq!(bench.names(Which::NewVersion1(second)), [""; 0]);
     // One that comes back is new again.
     let (away, back) = (bench.folder.path().join("away"), bench.root().join("old"));
     fs::rename(&back, &away).expect("moved");
-    bench.scan();
+    let (_, third) = bench.scan();
     fs::rename(&away, &back).expect("moved");
-    let (_, last) = bench.scan();
-    assert_eq!(bench.names(Which::NewVersion1(last)), ["old"]);
+    bench.scan();
+    assert_eq!(bench.names(Which::NewVersion1(third)), ["old"]);
     assert_eq!(bench.catalogue.count_version1().expect("counted"), 3);
 }
 

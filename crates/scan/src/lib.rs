@@ -2,7 +2,7 @@
 //!
 //! [`scan`] walks folders and tells of every regular file as an [`Event`]. Whether a file was
 //! read before and has not changed is for a [`Known`] to say, and who reads it is a [`Looker`]:
-//! [`Here`] does it in this process, by [`look`]; a caller who trusts no file has a confined
+//! [`Here`] does it in this process, by [`look()`]; a caller who trusts no file has a confined
 //! process do it. A file that cannot be read, or ends whoever reads it, is an event as any other:
 //! it never ends the walk.
 //!

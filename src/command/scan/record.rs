@@ -21,8 +21,13 @@ fn put_path(object: &mut Map<String, Value>, key: &str, path: &Path) {
     put_bytes(object, key, path.as_os_str().as_encoded_bytes());
 }
 
-/// A row as an object.
-pub(super) fn of_row(row: &Row, scan: i64) -> Map<String, Value> {
+/// Whether it is a version 1 image that the scan `known`, and those before, did not know as one.
+fn is_new(row: &Row, known: i64) -> bool {
+    row.version1_since.is_some_and(|since| since > known)
+}
+
+/// A row as an object. `known` is the last scan before this one that was ended.
+pub(super) fn of_row(row: &Row, known: i64) -> Map<String, Value> {
     let mut object = Map::new();
     put_path(&mut object, "filename", &row.path);
     if let Some(member) = &row.member {
@@ -44,7 +49,7 @@ pub(super) fn of_row(row: &Row, scan: i64) -> Map<String, Value> {
     set("inode", json!(row.stamp.inode));
     set("modified", json!(row.stamp.modified));
     set("first-seen", json!(row.first_seen));
-    set("new-version1", json!(row.version1_since == Some(scan)));
+    set("new-version1", json!(is_new(row, known)));
     let findings = row.seen.findings.iter().map(finding).collect();
     set("findings", Value::Array(findings));
     if let Some(image) = &row.seen.image {
@@ -193,8 +198,8 @@ fn evidence(evidence: &[Evidence]) -> Value {
 pub(super) const COLUMNS: &str = "filename,member,class,format,dialect,producer,virtual-size,\
      file-size,cluster-bits,encrypted,undo-record,backing-filename,findings,problem,new-version1";
 
-/// A row as a line of CSV, without its end.
-pub(super) fn csv_of(row: &Row, scan: i64) -> String {
+/// A row as a line of CSV, without its end. `known` is as of [`of_row`].
+pub(super) fn csv_of(row: &Row, known: i64) -> String {
     let image = row.seen.image.as_ref();
     let bytes = |bytes: Option<&Vec<u8>>| bytes.map(|bytes| escaped(bytes)).unwrap_or_default();
     let number = |number: Option<u64>| number.map(|it| it.to_string()).unwrap_or_default();
@@ -216,7 +221,7 @@ pub(super) fn csv_of(row: &Row, scan: i64) -> String {
         bytes(image.and_then(|image| image.backing_name.as_ref())),
         findings.join("; "),
         row.seen.problem.as_ref().map(|it| escaped(it.as_bytes())).unwrap_or_default(),
-        (row.version1_since == Some(scan)).to_string(),
+        is_new(row, known).to_string(),
     ];
     fields.map(|field| quoted(&field)).join(",")
 }

@@ -98,11 +98,11 @@ impl<W: Write> Report<'_, W> {
     }
 
     fn json(&mut self) -> Result<(), End> {
-        let scan = self.scanned.number;
+        let (scan, known) = (self.scanned.number, self.scanned.known());
         let mut separator = "\n";
         write!(self.out, "{{\n\"files\": [")?;
         self.rows(|out, row| {
-            let object = Value::Object(record::of_row(row, scan));
+            let object = Value::Object(record::of_row(row, known));
             Ok(write!(out, "{}{object}", std::mem::replace(&mut separator, ",\n"))?)
         })?;
         write!(self.out, "\n],\n")?;
@@ -128,8 +128,10 @@ impl<W: Write> Report<'_, W> {
     }
 
     fn lines(&mut self) -> Result<(), End> {
-        let scan = self.scanned.number;
-        self.rows(|out, row| Ok(writeln!(out, "{}", of_kind("file", record::of_row(row, scan)))?))?;
+        let (scan, known) = (self.scanned.number, self.scanned.known());
+        self.rows(|out, row| {
+            Ok(writeln!(out, "{}", of_kind("file", record::of_row(row, known)))?)
+        })?;
         for family in self.families()? {
             writeln!(self.out, "{}", of_kind("family", record::of_family(&family)))?;
         }
@@ -143,9 +145,9 @@ impl<W: Write> Report<'_, W> {
     }
 
     fn csv(&mut self) -> Result<(), End> {
-        let scan = self.scanned.number;
+        let known = self.scanned.known();
         writeln!(self.out, "{}", record::COLUMNS)?;
-        self.rows(|out, row| Ok(writeln!(out, "{}", record::csv_of(row, scan))?))
+        self.rows(|out, row| Ok(writeln!(out, "{}", record::csv_of(row, known))?))
     }
 
     fn totals(&self) -> Result<Value, End> {
@@ -160,7 +162,7 @@ impl<W: Write> Report<'_, W> {
             "unchanged": self.scanned.unchanged,
             "classes": classes,
             "version1": self.catalogue.count_version1()?,
-            "new-version1": self.catalogue.count_new_version1(self.scanned.number)?,
+            "new-version1": self.catalogue.count_new_version1(self.scanned.known())?,
             "not-looked-into": self.catalogue.count_problems()?,
         }))
     }
