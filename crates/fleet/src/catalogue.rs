@@ -292,7 +292,7 @@ impl Catalogue {
         let found = statement.query_map([id], |row| {
             Ok(calve_scan::Counted {
                 rule: row.get(0)?,
-                count: row.get::<_, i64>(1)?.cast_unsigned(),
+                count: row::number(row, 1)?,
                 at: row.get::<_, Option<i64>>(2)?.map(i64::cast_unsigned),
             })
         })?;
@@ -312,14 +312,22 @@ impl Catalogue {
             let mut totals = Vec::new();
             while let Some(row) = rows.next()? {
                 let Some(class) = Class::from_word(row.get_ref(0)?.as_str()?) else { continue };
-                let number = |at| row.get::<_, i64>(at).map(i64::cast_unsigned);
-                totals.push(Totals { class, count: number(1)?, bytes: number(2)? });
+                totals.push(Totals {
+                    class,
+                    count: row::number(row, 1)?,
+                    bytes: row::number(row, 2)?,
+                });
             }
             let order = |class| Class::ALL.iter().position(|known| *known == class);
             totals.sort_by_key(|totals| order(totals.class));
             Ok(totals)
         };
         found().map_err(|source| self.failed(source))
+    }
+
+    fn count(&self, sql: &str, values: impl rusqlite::Params) -> Result<u64> {
+        let count = self.connection.query_row(sql, values, |found| row::number(found, 0));
+        count.map_err(|source| self.failed(source))
     }
 
     /// How many files, and members of archives, could not be read, or not be looked into.
@@ -330,8 +338,7 @@ impl Catalogue {
         let sql = "SELECT count(*) FROM file WHERE gone IS NULL AND name_of IS NULL \
                    AND (class = 'unreadable' OR (class IN ('other', 'other-misnamed') \
                    AND problem IS NOT NULL))";
-        let count = self.connection.query_row(sql, [], |row| row.get::<_, i64>(0));
-        count.map(i64::cast_unsigned).map_err(|source| self.failed(source))
+        self.count(sql, [])
     }
 
     /// How many version 1 images there are, in whatever class. Further names of a file are not
@@ -342,8 +349,7 @@ impl Catalogue {
     pub fn count_version1(&self) -> Result<u64> {
         let sql = "SELECT count(*) FROM file WHERE gone IS NULL AND name_of IS NULL \
                    AND format = 'qcow'";
-        let count = self.connection.query_row(sql, [], |row| row.get::<_, i64>(0));
-        count.map(i64::cast_unsigned).map_err(|source| self.failed(source))
+        self.count(sql, [])
     }
 
     /// How many there are of [`Which::NewVersion1`]. Further names of a file are not counted.
@@ -353,8 +359,7 @@ impl Catalogue {
     pub fn count_new_version1(&self, scan: i64) -> Result<u64> {
         let sql = "SELECT count(*) FROM file WHERE gone IS NULL AND name_of IS NULL \
                    AND version1_since > ?1";
-        let count = self.connection.query_row(sql, [scan], |row| row.get::<_, i64>(0));
-        count.map(i64::cast_unsigned).map_err(|source| self.failed(source))
+        self.count(sql, [scan])
     }
 
     /// Tells of all that a scan could not look at: an error of `tell` ends it.

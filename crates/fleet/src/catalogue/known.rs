@@ -6,6 +6,8 @@ use std::path::Path;
 use calve_scan::{Class, Known, ScanOptions, Stamp};
 use rusqlite::{Connection, OptionalExtension};
 
+use super::row::number;
+
 /// Nanoseconds that a file must have been as it is before it was looked at: hosts keep time in
 /// ticks, and within one of them a change leaves no trace.
 const TICK: i64 = 20_000_000;
@@ -41,13 +43,12 @@ impl Reader {
     fn before(&self, path: &Path) -> rusqlite::Result<Option<Before>> {
         let mut statement = self.connection.prepare_cached(BEFORE)?;
         let found = statement.query_row([path.as_os_str().as_bytes()], |row| {
-            let number = |at| row.get::<_, i64>(at).map(i64::cast_unsigned);
             Ok(Before {
                 stamp: Stamp {
-                    device: number(0)?,
-                    inode: number(1)?,
-                    links: number(2)?,
-                    size: number(3)?,
+                    device: number(row, 0)?,
+                    inode: number(row, 1)?,
+                    links: number(row, 2)?,
+                    size: number(row, 3)?,
                     modified: row.get(4)?,
                     changed: row.get(5)?,
                 },

@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
 use calve_scan::{Class, Counts, ImageFacts, Seen, Stamp};
-use rusqlite::{Error, Result, types::Type};
+use rusqlite::{Error, Result, RowIndex, types::Type};
 
 /// A file, or an image in an archive, as the last scan that met it saw it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -51,17 +51,16 @@ pub(super) fn path(bytes: Vec<u8>) -> PathBuf {
 impl Row {
     /// The row in these columns; its findings are kept elsewhere.
     pub(super) fn of(row: &rusqlite::Row<'_>) -> Result<Self> {
-        let number = |name| row.get::<_, i64>(name).map(i64::cast_unsigned);
         let member: Vec<u8> = row.get("member")?;
         Ok(Self {
             id: row.get("id")?,
             path: path(row.get("path")?),
             member: Some(member).filter(|member| !member.is_empty()),
             stamp: Stamp {
-                device: number("device")?,
-                inode: number("inode")?,
-                links: number("links")?,
-                size: number("size")?,
+                device: number(row, "device")?,
+                inode: number(row, "inode")?,
+                links: number(row, "links")?,
+                size: number(row, "size")?,
                 modified: row.get("modified")?,
                 changed: row.get("changed")?,
             },
@@ -102,6 +101,11 @@ fn seen(row: &rusqlite::Row<'_>) -> Result<Seen> {
     })
 }
 
+/// A number of 64 bits, which SQLite keeps with a sign.
+pub(super) fn number(row: &rusqlite::Row<'_>, column: impl RowIndex) -> Result<u64> {
+    row.get::<_, i64>(column).map(i64::cast_unsigned)
+}
+
 fn optional(row: &rusqlite::Row<'_>, name: &str) -> Result<Option<u64>> {
     row.get::<_, Option<i64>>(name).map(|number| number.map(i64::cast_unsigned))
 }
@@ -125,13 +129,12 @@ fn image(row: &rusqlite::Row<'_>) -> Result<Option<ImageFacts>> {
 
 fn survey(row: &rusqlite::Row<'_>) -> Result<Option<Counts>> {
     let Some(total) = optional(row, "total")? else { return Ok(None) };
-    let number = |name| row.get::<_, i64>(name).map(i64::cast_unsigned);
     Ok(Some(Counts {
         total,
-        allocated: number("allocated")?,
-        packed: number("packed")?,
-        zero: number("zero")?,
-        lost: number("lost")?,
-        leaked_bytes: number("leaked_bytes")?,
+        allocated: number(row, "allocated")?,
+        packed: number(row, "packed")?,
+        zero: number(row, "zero")?,
+        lost: number(row, "lost")?,
+        leaked_bytes: number(row, "leaked_bytes")?,
     }))
 }

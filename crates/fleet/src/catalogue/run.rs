@@ -256,16 +256,10 @@ impl<'a> Run<'a> {
         self.name_classes()?;
         let first = "UPDATE file SET name_of = NULL WHERE name_of IS NOT NULL";
         self.connection().execute(first, [])?;
-        let sql = "UPDATE file SET name_of = nullif(id, (SELECT other.id FROM file AS other \
+        let sql = "UPDATE file SET name_of = nullif((SELECT other.id FROM file AS other \
              WHERE other.device = file.device AND other.inode = file.inode AND other.links > 1 \
-             AND other.member = file.member AND other.gone IS NULL ORDER BY other.path LIMIT 1)) \
+             AND other.member = file.member AND other.gone IS NULL ORDER BY other.path LIMIT 1), id) \
              WHERE links > 1 AND gone IS NULL";
-        self.connection().execute(sql, [])?;
-        // So far a further name has its own number there.
-        let sql = "UPDATE file SET name_of = (SELECT other.id FROM file AS other \
-             WHERE other.device = file.device AND other.inode = file.inode AND other.links > 1 \
-             AND other.member = file.member AND other.gone IS NULL ORDER BY other.path LIMIT 1) \
-             WHERE name_of IS NOT NULL";
         self.connection().execute(sql, []).map(drop)
     }
 
