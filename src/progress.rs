@@ -142,6 +142,15 @@ pub(crate) fn refuse_any_descriptor(args: &ProgressArgs, who: &str) -> Result<()
     Ok(())
 }
 
+/// Refuses progress on standard output, where `what` goes there, which is for programs.
+pub(crate) fn refuse_mixed(args: &ProgressArgs, what: &str) -> Result<(), Failure> {
+    if args.show || args.progress.as_deref() == Some("bar") {
+        return Err(Failure::usage(format!("{what} would be mixed with progress"))
+            .next("--progress json tells it on standard error"));
+    }
+    Ok(())
+}
+
 fn view(args: &ProgressArgs) -> Result<View, Failure> {
     let is_terminal = std::io::stderr().is_terminal();
     match args.progress.as_deref() {

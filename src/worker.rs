@@ -11,6 +11,7 @@ mod handed;
 mod harmless;
 mod relay;
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
@@ -190,18 +191,20 @@ fn run(plan: &Plan, requests: &[&Request]) -> Result<Option<Code>, Failure> {
 /// This program once more, with the same words but those about a log, the image as its standard
 /// input, and nothing else.
 fn command(image: File, evidence: &Evidence) -> Command {
-    let mut words = evidence::without_log(std::env::args_os()).into_iter();
+    let mark = if evidence.is_asked() { TELLS } else { "1" };
+    let mut command = once_more(evidence::without_log(std::env::args_os()), mark);
+    command.stdin(Stdio::from(image)).stderr(Stdio::piped());
+    command
+}
+
+/// This program once more, as a worker, with these words of which the first is its name.
+fn once_more(words: impl IntoIterator<Item = OsString>, mark: &str) -> Command {
+    let mut words = words.into_iter();
     let mut command = Command::new("/proc/self/exe");
     if let Some(name) = words.next() {
         command.arg0(name);
     }
-    command
-        .args(words)
-        .env_clear()
-        .env(MARK, if evidence.is_asked() { TELLS } else { "1" })
-        .stdin(Stdio::from(image))
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
+    command.args(words).env_clear().env(MARK, mark).stdout(Stdio::piped());
     command
 }
 

@@ -80,12 +80,10 @@ fn refuse_progress(args: &CheckArgs) -> Result<(), Failure> {
     if args.open.sandbox.sandbox != SandboxMode::Off && !args.backing_chain {
         progress::refuse_any_descriptor(&args.progress, "check")?;
     }
-    let is_shown = args.progress.show || args.progress.progress.as_deref() == Some("bar");
-    if args.output == Shape::Json && is_shown {
-        return Err(Failure::usage("--output json: the document would be mixed with progress")
-            .next("--progress json tells it on standard error"));
+    match args.output {
+        Shape::Json => progress::refuse_mixed(&args.progress, "--output json: the document"),
+        Shape::Human => Ok(()),
     }
-    Ok(())
 }
 
 /// Checks all layers that were opened, one after the other.

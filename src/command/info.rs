@@ -8,6 +8,7 @@ use calve_disk::formats::qcow1::Qcow1Facts;
 use calve_disk::formats::qcow2::Qcow2Facts;
 use calve_disk::open::escaped;
 use calve_disk::{BackingReference, Facts, Finding, Layer, Rule, Specific, Status, Survey, Weight};
+use calve_scan::Counts;
 use calve_upgrade::State;
 use serde_json::{Value, json};
 
@@ -309,14 +310,20 @@ fn finding_json(count: u64, first: &Finding) -> Value {
 }
 
 pub(super) fn survey_json(survey: &Survey) -> Value {
+    let mut object = counts_json(&Counts::from(*survey));
+    object["sharing-looked-for"] = json!(survey.are_owners_compared);
+    object
+}
+
+/// What a walk over all tables counted.
+pub(super) fn counts_json(counts: &Counts) -> Value {
     json!({
-        "total-clusters": survey.total,
-        "allocated-clusters": survey.allocated,
-        "compressed-clusters": survey.packed,
-        "zero-clusters": survey.zero,
-        "lost-clusters": survey.lost,
-        "leaked-bytes": survey.leaked_bytes,
-        "sharing-looked-for": survey.are_owners_compared,
+        "total-clusters": counts.total,
+        "allocated-clusters": counts.allocated,
+        "compressed-clusters": counts.packed,
+        "zero-clusters": counts.zero,
+        "lost-clusters": counts.lost,
+        "leaked-bytes": counts.leaked_bytes,
     })
 }
 

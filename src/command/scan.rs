@@ -18,7 +18,7 @@ use calve_scan::{Event, ForThread, Here, Known, Looker, NothingKnown, ScanOption
 use crate::args::{SandboxMode, ScanArgs, ScanShape};
 use crate::exit::{self, Code, Failure};
 use crate::print;
-use crate::progress::Reporter;
+use crate::progress::{self, Reporter};
 use crate::signals::{self, Flags};
 use crate::worker::{self, Handed};
 
@@ -29,7 +29,9 @@ pub(crate) fn run(args: &ScanArgs, program: &str) -> Result<Code, Failure> {
     if worker::is_worker() {
         return worker::serve();
     }
-    refuse_progress(args)?;
+    if args.output != ScanShape::Human {
+        progress::refuse_mixed(&args.progress, "--output: the result")?;
+    }
     let options = options(args)?;
     let roots = roots(&args.paths)?;
     let mut catalogue = match &args.catalogue {
@@ -95,16 +97,6 @@ fn roots(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
         }
     }
     Ok(roots)
-}
-
-/// Progress on standard output would be mixed with a result for programs.
-fn refuse_progress(args: &ScanArgs) -> Result<(), Failure> {
-    let is_shown = args.progress.show || args.progress.progress.as_deref() == Some("bar");
-    if args.output != ScanShape::Human && is_shown {
-        return Err(Failure::usage("--output: the result would be mixed with progress")
-            .next("--progress json tells it on standard error"));
-    }
-    Ok(())
 }
 
 /// Who looks at files, in the first thread; `None` where that is this process.

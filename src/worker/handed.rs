@@ -9,9 +9,8 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, IoSlice, IoSliceMut, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdout, Stdio};
 use std::time::{Duration, Instant};
 
 use calve_confine::{Confinement, Inherited, Limits};
@@ -23,7 +22,7 @@ use rustix::net::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Death, MARK};
+use super::{Death, once_more};
 use crate::exit::{Code, Failure};
 use crate::signals;
 
@@ -113,19 +112,8 @@ impl Worker {
     fn start() -> io::Result<Self> {
         let flags = SocketFlags::CLOEXEC;
         let (socket, its) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
-        let mut words = std::env::args_os();
-        let mut command = Command::new("/proc/self/exe");
-        if let Some(name) = words.next() {
-            command.arg0(name);
-        }
-        let mut child = command
-            .args(words)
-            .env_clear()
-            .env(MARK, "1")
-            .stdin(Stdio::from(its))
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()?;
+        let mut command = once_more(std::env::args_os(), "1");
+        let mut child = command.stdin(Stdio::from(its)).stderr(Stdio::null()).spawn()?;
         let said = child.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?;
         Ok(Self { child, socket, said: BufReader::new(said), limits: limits() })
     }

@@ -35,7 +35,6 @@ pub(super) struct Report<'a> {
     /// What was mended so far, where something was to be.
     mends: Option<Mends>,
     mended: Option<Mended>,
-    is_json: bool,
 }
 
 impl<'a> Report<'a> {
@@ -50,12 +49,15 @@ impl<'a> Report<'a> {
             failure: None,
             mends: None,
             mended: None,
-            is_json: args.output == Shape::Json,
         }
     }
 
+    fn is_json(&self) -> bool {
+        self.args.output == Shape::Json
+    }
+
     pub(super) fn begin(&mut self) {
-        if self.is_json && self.args.backing_chain {
+        if self.is_json() && self.args.backing_chain {
             self.say("[\n");
         }
     }
@@ -66,7 +68,7 @@ impl<'a> Report<'a> {
         if self.mends.is_none() {
             self.begin_document(path, format);
         }
-        if self.is_json {
+        if self.is_json() {
             self.say(",\n    \"findings\": [");
         }
     }
@@ -75,22 +77,23 @@ impl<'a> Report<'a> {
     pub(super) fn begin_repair(&mut self, path: &Path, format: &str) {
         self.begin_document(path, format);
         self.mends = Some(Mends::default());
-        if self.is_json {
+        if self.is_json() {
             self.say(",\n    \"repairs\": [");
         }
     }
 
     /// Tells of one thing that was mended.
     pub(super) fn mend(&mut self, mend: &Mend) {
+        let (is_json, lists_all) = (self.is_json(), self.args.all);
         let Some(mends) = &mut self.mends else { return };
-        let text = mends.text(mend, self.is_json, self.args.all);
+        let text = mends.text(mend, is_json, lists_all);
         self.say(&text);
     }
 
     /// What was mended in all, or up to where it failed.
     pub(super) fn end_repair(&mut self, mended: Option<&Mended>) {
         let Some(mends) = &self.mends else { return };
-        let text = match self.is_json {
+        let text = match self.is_json() {
             true => mends.end_of_list(mended.is_some()).to_owned(),
             false => mended.map(mend::summary).unwrap_or_default(),
         };
@@ -102,7 +105,7 @@ impl<'a> Report<'a> {
         self.images += 1;
         let name = escaped(path.as_os_str().as_encoded_bytes());
         let format = escaped(format.as_bytes());
-        if self.is_json {
+        if self.is_json() {
             let separator = if self.images > 1 { ",\n" } else { "" };
             let (name, format) = (json!(name), json!(format));
             self.say(&format!(
@@ -124,7 +127,7 @@ impl<'a> Report<'a> {
         {
             self.image_end = at.get();
         }
-        if self.is_json {
+        if self.is_json() {
             let is_first = self.counts.len() == 1 && count == 1;
             let separator = if is_first { "" } else { "," };
             let object = Value::Object(findings::object(finding));
@@ -136,7 +139,7 @@ impl<'a> Report<'a> {
 
     /// The sums of an image. `checked` is what was looked at, where the host let it be.
     pub(super) fn end_image(&mut self, facts: &Facts, checked: Option<&Checked>) {
-        if self.is_json {
+        if self.is_json() {
             let document = self.sums(facts, checked);
             self.end_document(document);
         } else {
@@ -148,7 +151,7 @@ impl<'a> Report<'a> {
 
     /// The end of the report on an image that was not opened, or whose worker ended like `how`.
     pub(super) fn end_unopened(&mut self, how: Option<&str>) {
-        if self.is_json {
+        if self.is_json() {
             let mut document = Map::new();
             document.insert("check-errors".into(), json!(u8::from(how.is_some())));
             document.insert("corruptions".into(), json!(self.corruptions()));
@@ -164,7 +167,7 @@ impl<'a> Report<'a> {
 
     /// Prints what is left, and tells of the first print that failed.
     pub(super) fn end(&mut self) -> Result<(), Failure> {
-        if self.is_json {
+        if self.is_json() {
             self.say(if self.args.backing_chain { "\n]\n" } else { "\n" });
         }
         self.print();
@@ -192,7 +195,7 @@ impl<'a> Report<'a> {
     }
 
     fn say(&mut self, text: &str) {
-        if self.args.progress.quiet && !self.is_json {
+        if self.args.progress.quiet && !self.is_json() {
             return;
         }
         self.text.push_str(text);

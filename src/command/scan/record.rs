@@ -7,6 +7,8 @@ use calve_fleet::{Broken, Candidate, Edge, Evidence, Family, How, Member, Row, W
 use calve_scan::{Counted, ImageFacts};
 use serde_json::{Map, Value, json};
 
+use crate::command::info::counts_json;
+
 /// Bytes as text, and where that loses something also as they are, in hexadecimal.
 fn put_bytes(object: &mut Map<String, Value>, key: &str, bytes: &[u8]) {
     let text = escaped(bytes);
@@ -88,17 +90,7 @@ fn put_image(object: &mut Map<String, Value>, image: &ImageFacts) {
         set("backing-filename-format", json!(escaped(format.as_bytes())));
     }
     if let Some(survey) = image.survey {
-        set(
-            "survey",
-            json!({
-                "total-clusters": survey.total,
-                "allocated-clusters": survey.allocated,
-                "compressed-clusters": survey.packed,
-                "zero-clusters": survey.zero,
-                "lost-clusters": survey.lost,
-                "leaked-bytes": survey.leaked_bytes,
-            }),
-        );
+        set("survey", counts_json(&survey));
     }
     if let Some(name) = &image.backing_name {
         put_bytes(object, "backing-filename", name);
