@@ -8,6 +8,7 @@ use std::io::{self, IoSlice};
 use std::num::NonZeroU64;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use reflink_copy::ReflinkBlockBuilder;
@@ -92,6 +93,33 @@ pub trait StorageMut: Storage {
         _way: HostMove,
     ) -> bool {
         false
+    }
+}
+
+/// What is written is read too, by a reader that has it beside whoever writes.
+impl Storage for Arc<dyn StorageMut> {
+    fn path(&self) -> &Path {
+        (**self).path()
+    }
+
+    fn size(&self) -> io::Result<u64> {
+        (**self).size()
+    }
+
+    fn read_at(&self, out: &mut [u8], at: HostOffset) -> io::Result<()> {
+        (**self).read_at(out, at)
+    }
+
+    fn region(&self, at: HostOffset) -> io::Result<Region> {
+        (**self).region(at)
+    }
+
+    fn will_read(&self, at: HostOffset, length: u64) {
+        (**self).will_read(at, length);
+    }
+
+    fn as_file(&self) -> Option<&File> {
+        (**self).as_file()
     }
 }
 

@@ -5,7 +5,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use calve_disk::open::{lock_for_reading, lock_for_writing};
-use calve_disk::{Error, HostFile, Result};
+use calve_disk::{Error, HostFile, Result, Storage, StorageMut};
 use rustix::fs::OFlags;
 
 /// Opens the file at `path` for writing, so that nobody else may, and says where it really is: a
@@ -45,4 +45,37 @@ fn opened(
     }
     lock(&file, path)?;
     Ok((HostFile::new(file, path.to_owned()), real))
+}
+
+/// How long the storage is, in bytes.
+///
+/// # Errors
+/// Where the host does not tell.
+pub fn size_of(storage: &dyn Storage) -> Result<u64> {
+    let failed = |source| Error::host("asking for the file's size", storage.path(), source);
+    storage.size().map_err(failed)
+}
+
+/// Returns when all that was written is on the medium.
+///
+/// # Errors
+/// Where the host fails.
+pub fn sync(storage: &dyn StorageMut) -> Result<()> {
+    storage.sync().map_err(|source| Error::host("syncing", storage.path(), source))
+}
+
+/// Makes the storage that long, on the medium.
+///
+/// # Errors
+/// Where the host fails.
+pub fn set_size(storage: &dyn StorageMut, length: u64) -> Result<()> {
+    let failed = |source| Error::host("setting the file's size", storage.path(), source);
+    storage.set_size(length).map_err(failed)?;
+    sync(storage)
+}
+
+/// Bytes that are free on its file system, where it is a file and the host tells.
+pub fn free_room(storage: &dyn Storage) -> Option<u64> {
+    let status = rustix::fs::fstatvfs(storage.as_file()?).ok()?;
+    Some(status.f_bavail.saturating_mul(status.f_frsize.max(1)))
 }

@@ -33,6 +33,18 @@ pub struct NoteKind {
     pub longest: u64,
 }
 
+/// The undo record of an upgrade: a few hundred bytes.
+pub const UNDO_RECORD: NoteKind = NoteKind { suffix: ".calve-undo", longest: 1 << 16 };
+
+impl NoteKind {
+    /// Where the note of this kind is of the image that is really at `path`.
+    pub fn beside(&self, path: &Path) -> PathBuf {
+        let mut name = path.as_os_str().to_owned();
+        name.push(self.suffix);
+        PathBuf::from(name)
+    }
+}
+
 /// The journal of an image, as a file beside it.
 pub struct FileJournal {
     path: PathBuf,
@@ -43,9 +55,7 @@ pub struct FileJournal {
 impl FileJournal {
     /// The journal of the image that is really at `path`, for notes of one kind.
     pub fn of(path: &Path, kind: NoteKind) -> Self {
-        let mut name = path.as_os_str().to_owned();
-        name.push(kind.suffix);
-        Self { path: PathBuf::from(name), image: path.to_owned(), longest: kind.longest }
+        Self { path: kind.beside(path), image: path.to_owned(), longest: kind.longest }
     }
 }
 

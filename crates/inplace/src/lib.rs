@@ -5,6 +5,6 @@ mod file;
 mod journal;
 pub mod note;
 
-pub use file::{open_for_reading, open_for_writing};
-pub use journal::{FileJournal, FoundNote, Journal, NoJournal, NoteKind};
+pub use file::{free_room, open_for_reading, open_for_writing, set_size, size_of, sync};
+pub use journal::{FileJournal, FoundNote, Journal, NoJournal, NoteKind, UNDO_RECORD};
 pub use note::NoteError;

@@ -10,7 +10,6 @@ use calve_disk::{Claim, Error as DiskError, Image, Owner, Specific, StorageMut};
 
 use crate::Mend;
 use crate::error::Result;
-use crate::round::View;
 
 /// Entries of one round, and shared clusters that are looked for at once: some MiB of memory.
 const MOST: usize = 1 << 16;
@@ -124,7 +123,7 @@ pub(crate) fn shared(storage: &Arc<dyn StorageMut>, from: u64) -> Result<Shared>
 }
 
 fn open(storage: &Arc<dyn StorageMut>) -> Result<Qcow1Image> {
-    Ok(Qcow1Image::open(View::of(storage), None)?)
+    Ok(Qcow1Image::open(Box::new(Arc::clone(storage)), None)?)
 }
 
 impl Round {

@@ -25,6 +25,7 @@ use calve_disk::units::{GuestRange, HostOffset};
 use calve_inplace::{Journal, NoteKind};
 
 pub use error::{Error, Result};
+use find::Round;
 
 /// The note as a file beside the image: what one round of entries was, at most 65,536 of them.
 pub const RECORD: NoteKind = NoteKind { suffix: ".calve-repair", longest: 16 << 20 };
@@ -124,19 +125,20 @@ pub fn repair(
 ) -> Result<Mended> {
     let mut mended = Mended { settled: round::settle(storage, journal)?, ..Mended::default() };
     if scope == Scope::All {
-        while let Some(round) = find::behind_the_end(storage)? {
-            round::run(storage, journal, &round, stop)?;
-            mended.unallocated += round.edits.len() as u64;
+        let mut mend = |round: &Round| -> Result<u64> {
+            round::run(storage, journal, round, stop)?;
             round.edits.iter().for_each(|edit| tell(&edit.mend()));
+            Ok(round.edits.len() as u64)
+        };
+        while let Some(round) = find::behind_the_end(storage)? {
+            mended.unallocated += mend(&round)?;
         }
         let mut from = Some(0);
         while let Some(start) = from {
             let found = find::shared(storage, start)?;
             mended.is_cut |= found.is_cut;
             if let Some(round) = found.round {
-                round::run(storage, journal, &round, stop)?;
-                mended.copied += round.edits.len() as u64;
-                round.edits.iter().for_each(|edit| tell(&edit.mend()));
+                mended.copied += mend(&round)?;
             }
             from = found.next;
         }

@@ -1,14 +1,12 @@
 //! Mending the entries of one round, and taking that back.
 
-use std::io;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use calve_disk::formats::qcow1::Qcow1Image;
 use calve_disk::units::{HostOffset, in_memory};
 use calve_disk::{Error as DiskError, Image, Storage, StorageMut};
-use calve_inplace::{Journal, note};
+use calve_inplace::{Journal, free_room, note, set_size, size_of, sync};
 
 use crate::Settled;
 use crate::error::{Error, Result};
@@ -31,7 +29,7 @@ pub(crate) fn run(
     }
     let done = copy(storage, round, stop).and_then(|()| {
         record.runs.iter().try_for_each(|run| write(storage, &run.new, run.at))?;
-        sync(&**storage)
+        Ok(sync(&**storage)?)
     });
     match done {
         Ok(()) => Ok(note::remove(journal)?),
@@ -93,10 +91,10 @@ fn cut(storage: &Arc<dyn StorageMut>, length: u64) -> Result<()> {
     if size <= length {
         return Ok(());
     }
-    let image = Qcow1Image::open(View::of(storage), None)?;
+    let image = Qcow1Image::open(Box::new(Arc::clone(storage)), None)?;
     let mut is_used = false;
     image.claims(&mut |claim| {
-        is_used |= claim.at.get() < size && claim.end() > length && claim.at.get() >= length;
+        is_used |= (length..size).contains(&claim.at.get());
         Ok(())
     })?;
     if !is_used {
@@ -122,7 +120,10 @@ fn copy(storage: &Arc<dyn StorageMut>, round: &Round, stop: &AtomicBool) -> Resu
         write(storage, &cluster, to.get())?;
         is_any = true;
     }
-    if is_any { sync(&**storage) } else { Ok(()) }
+    if is_any {
+        sync(&**storage)?;
+    }
+    Ok(())
 }
 
 fn entries_now(storage: &Arc<dyn StorageMut>, run: &Run) -> Result<Vec<u8>> {
@@ -144,54 +145,13 @@ fn write(storage: &Arc<dyn StorageMut>, bytes: &[u8], at: u64) -> Result<()> {
         .map_err(|source| DiskError::io("mending", &**storage, at, source))?)
 }
 
-fn sync(storage: &dyn StorageMut) -> Result<()> {
-    Ok(storage.sync().map_err(|source| DiskError::host("syncing", storage.path(), source))?)
-}
-
-fn size_of(storage: &dyn Storage) -> Result<u64> {
-    let failed = |source| DiskError::host("asking for the file's size", storage.path(), source);
-    Ok(storage.size().map_err(failed)?)
-}
-
-/// Makes the file that long, on the medium.
-pub(crate) fn set_size(storage: &dyn StorageMut, length: u64) -> Result<()> {
-    let failed = |source| DiskError::host("setting the file's size", storage.path(), source);
-    storage.set_size(length).map_err(failed)?;
-    sync(storage)
-}
-
 /// Refuses copies that would not fit on the file system, before anything is written.
 fn require_room(storage: &dyn Storage, round: &Round) -> Result<()> {
-    let Some(status) = storage.as_file().and_then(|file| rustix::fs::fstatvfs(file).ok()) else {
-        return Ok(());
-    };
-    let free = status.f_bavail.saturating_mul(status.f_frsize.max(1));
     let needed = round.new_length - round.length;
-    if needed <= free {
-        return Ok(());
-    }
-    Err(Error::NoSpace { path: storage.path().to_owned(), needed, free })
-}
-
-/// The storage under repair, for a reader.
-pub(crate) struct View(Arc<dyn StorageMut>);
-
-impl View {
-    pub(crate) fn of(storage: &Arc<dyn StorageMut>) -> Box<dyn Storage> {
-        Box::new(Self(Arc::clone(storage)))
-    }
-}
-
-impl Storage for View {
-    fn path(&self) -> &Path {
-        self.0.path()
-    }
-
-    fn size(&self) -> io::Result<u64> {
-        self.0.size()
-    }
-
-    fn read_at(&self, out: &mut [u8], at: HostOffset) -> io::Result<()> {
-        self.0.read_at(out, at)
+    match free_room(storage) {
+        Some(free) if free < needed => {
+            Err(Error::NoSpace { path: storage.path().to_owned(), needed, free })
+        }
+        _ => Ok(()),
     }
 }

@@ -8,7 +8,6 @@ use calve_disk::{Image, Rule, StorageMut, Weight};
 
 use crate::TailKept;
 use crate::error::Result;
-use crate::round::{self, View};
 
 /// What became of it.
 pub(crate) enum Tail {
@@ -23,7 +22,7 @@ pub(crate) enum Tail {
 /// Where tables are damaged or suspect, what nothing refers to may be what they should refer to,
 /// and is left to whoever rescues it.
 pub(crate) fn trim(storage: &Arc<dyn StorageMut>, made_unallocated: bool) -> Result<Tail> {
-    let image = Qcow1Image::open(View::of(storage), None)?;
+    let image = Qcow1Image::open(Box::new(Arc::clone(storage)), None)?;
     let file_size = image.facts().file_size;
     let (mut tail, mut is_sound) = (None, true);
     let survey = image.survey(&mut |finding| {
@@ -41,6 +40,6 @@ pub(crate) fn trim(storage: &Arc<dyn StorageMut>, made_unallocated: bool) -> Res
     if made_unallocated {
         return Ok(Tail::Kept(TailKept::Unallocated));
     }
-    round::set_size(&**storage, at.get())?;
+    calve_inplace::set_size(&**storage, at.get())?;
     Ok(Tail::Trimmed { at, length })
 }

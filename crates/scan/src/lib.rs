@@ -22,6 +22,4 @@ pub mod limits;
 pub use class::Class;
 pub use look::{Ask, look};
 pub use sighting::{Counted, Counts, Event, ImageFacts, Look, Member, Seen, Sighting, Stamp};
-pub use walk::{
-    ForThread, Here, Known, Looker, NothingKnown, ScanOptions, UNDO_RECORD, has_undo_record, scan,
-};
+pub use walk::{ForThread, Here, Known, Looker, NothingKnown, ScanOptions, has_undo_record, scan};

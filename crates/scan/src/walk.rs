@@ -13,15 +13,12 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Mutex, PoisonError};
 
 use calve_disk::open::open_for_reading;
+use calve_inplace::UNDO_RECORD;
 use ignore::{DirEntry, WalkBuilder, WalkParallel, WalkState};
 
 use crate::limits;
 use crate::look::{Ask, look};
 use crate::sighting::{Event, Look, Sighting, Stamp, shortened};
-
-/// What the undo record of an upgrade is called, behind the image's own name. That a file of that
-/// name is there is all that is asked of it here.
-pub const UNDO_RECORD: &str = ".calve-undo";
 
 /// How folders are walked.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -228,11 +225,10 @@ fn stamp_of(metadata: &Metadata) -> Stamp {
     }
 }
 
-/// Whether the undo record of an upgrade lies beside the file at `path`.
+/// Whether the undo record of an upgrade lies beside the file at `path`: that a file of that name
+/// is there is all that is asked of it here.
 pub fn has_undo_record(path: &Path) -> bool {
-    let mut name = path.as_os_str().to_owned();
-    name.push(UNDO_RECORD);
-    Path::new(&name).symlink_metadata().is_ok_and(|metadata| metadata.is_file())
+    UNDO_RECORD.beside(path).symlink_metadata().is_ok_and(|metadata| metadata.is_file())
 }
 
 /// What could not be walked, and the host's words for it.

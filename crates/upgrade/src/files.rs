@@ -8,10 +8,10 @@ use std::sync::atomic::AtomicBool;
 
 use calve_disk::open::open_for_reading;
 use calve_disk::{Disk, Error as DiskError, HostFile, Named, PendingFile, Storage, folder_of};
-use calve_inplace::{FileJournal, FoundNote, note};
+use calve_inplace::{FileJournal, FoundNote, UNDO_RECORD, note};
 
 use crate::error::{Error, Result};
-use crate::record::{Time, UNDO};
+use crate::record::Time;
 use crate::survey::Plan;
 use crate::undo::{self, State};
 use crate::{InPlace, Options, times};
@@ -24,7 +24,7 @@ impl InPlace {
     /// Where it is no regular file: a device cannot become longer.
     pub fn open(path: &Path) -> Result<Self> {
         let (file, real) = calve_inplace::open_for_writing(path)?;
-        Ok(Self::new(Arc::new(file), Box::new(FileJournal::of(&real, UNDO))))
+        Ok(Self::new(Arc::new(file), Box::new(FileJournal::of(&real, UNDO_RECORD))))
     }
 
     /// Opens the image at `path` for reading: for a plan, and to tell its state.
@@ -33,7 +33,7 @@ impl InPlace {
     /// As [`InPlace::open`].
     pub fn open_for_reading(path: &Path) -> Result<Self> {
         let (file, real) = calve_inplace::open_for_reading(path)?;
-        Ok(Self::new(Arc::new(file), Box::new(FileJournal::of(&real, UNDO))))
+        Ok(Self::new(Arc::new(file), Box::new(FileJournal::of(&real, UNDO_RECORD))))
     }
 }
 
@@ -45,7 +45,7 @@ pub struct FoundRecord(FoundNote);
 impl FoundRecord {
     /// Opens the undo record of the image at `path`, where there is one.
     pub fn beside(path: &Path) -> Option<Self> {
-        FoundNote::beside(path, UNDO).map(Self)
+        FoundNote::beside(path, UNDO_RECORD).map(Self)
     }
 
     /// What state the image in `storage` is in by this record.
@@ -73,7 +73,7 @@ pub fn state_of(path: &Path) -> Result<Option<State>> {
 /// Where the host does not let it be removed.
 pub fn forget(path: &Path) -> Result<()> {
     let real = path.canonicalize().map_err(|source| DiskError::host("opening", path, source))?;
-    Ok(note::remove(&FileJournal::of(&real, UNDO))?)
+    Ok(note::remove(&FileJournal::of(&real, UNDO_RECORD))?)
 }
 
 /// When the file at `path` was written last.

@@ -2,13 +2,10 @@
 //! would.
 
 use calve_disk::units::SECTOR;
-use calve_inplace::{Journal, NoteError, NoteKind, note};
+use calve_inplace::{Journal, NoteError, note};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
-
-/// The undo record as a file beside the image: a few hundred bytes.
-pub(crate) const UNDO: NoteKind = NoteKind { suffix: ".calve-undo", longest: 1 << 16 };
 
 const KIND: &str = "calve undo record";
 const CALLED: &str = "undo record";

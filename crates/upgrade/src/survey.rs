@@ -100,7 +100,7 @@ pub(crate) fn run(
     stop: &AtomicBool,
 ) -> Result<Surveyed> {
     let path = storage.path().to_owned();
-    let file_size = size_of(&**storage)?;
+    let file_size = calve_inplace::size_of(&**storage)?;
     let old_start = start_of(&**storage, file_size)?;
     let image = Qcow1Image::open(View::plain(storage, file_size), None)?;
     let facts = image.facts().clone();
@@ -205,11 +205,6 @@ fn count(
     }
     counted.shared.sort();
     Ok(counted)
-}
-
-pub(crate) fn size_of(storage: &dyn Storage) -> Result<u64> {
-    let failed = |source| DiskError::host("asking for the file's size", storage.path(), source);
-    Ok(storage.size().map_err(failed)?)
 }
 
 /// The first sector, or all of a file that is shorter.

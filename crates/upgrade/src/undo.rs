@@ -8,12 +8,12 @@ use calve_disk::formats::qcow1::Qcow1Image;
 use calve_disk::formats::qcow2::Qcow2Image;
 use calve_disk::units::{ClusterSize, HostOffset, in_memory};
 use calve_disk::{Error as DiskError, Image, Storage, StorageMut};
-use calve_inplace::{Journal, note};
+use calve_inplace::{Journal, note, size_of, sync};
 
 use crate::counters::WINDOW;
 use crate::error::{Error, Result};
 use crate::record::{New, Record};
-use crate::upgrade::{self, take_back};
+use crate::upgrade::take_back;
 use crate::verify::{self, Old};
 use crate::view::View;
 use crate::{survey, times};
@@ -53,7 +53,7 @@ pub(crate) fn state(storage: &dyn Storage, journal: &dyn Journal) -> Result<Opti
     let is_new = match &record.new {
         Some(new) => {
             begins_with(storage, &new.start)?
-                && survey::size_of(storage)? == new.length
+                && size_of(storage)? == new.length
                 && times::written(storage)? == new.time
         }
         None => false,
@@ -103,7 +103,7 @@ pub(crate) fn undo(
 pub(crate) fn recover(storage: &Arc<dyn StorageMut>, journal: &dyn Journal) -> Result<Recovered> {
     let record = required(storage, journal)?;
     if begins_with(&**storage, &record.old_start)? {
-        if survey::size_of(&**storage)? < record.old_length {
+        if size_of(&**storage)? < record.old_length {
             return Err(DiskError::Changed { path: storage.path().to_owned() }.into());
         }
         if !has_old_tables(storage, &record)? {
@@ -156,7 +156,7 @@ pub(crate) fn release(storage: &Arc<dyn StorageMut>, journal: &dyn Journal) -> R
 /// Nobody else counts them either, so that whatever happens on the way, each count is right or
 /// one too high, as it was.
 fn free_held(storage: &Arc<dyn StorageMut>, record: &Record) -> Result<u64> {
-    let size_now = survey::size_of(&**storage)?;
+    let size_now = size_of(&**storage)?;
     let image = Qcow2Image::open(View::plain(storage, size_now), None, None)?;
     let size = image.facts().cluster_size.unwrap_or(ClusterSize::SECTOR);
     let (held, in_block) = (size.count(record.old_length), size.bytes() / 2);
@@ -183,7 +183,7 @@ fn free_held(storage: &Arc<dyn StorageMut>, record: &Record) -> Result<u64> {
             }
         }
     }
-    upgrade::sync(&**storage)?;
+    sync(&**storage)?;
     Ok(freed)
 }
 
@@ -196,7 +196,7 @@ fn required(storage: &Arc<dyn StorageMut>, journal: &dyn Journal) -> Result<Reco
 }
 
 fn begins_with(storage: &dyn Storage, start: &[u8]) -> Result<bool> {
-    let size = survey::size_of(storage)?;
+    let size = size_of(storage)?;
     Ok(size >= start.len() as u64 && survey::start_of(storage, start.len() as u64)? == start)
 }
 
@@ -204,7 +204,7 @@ fn begins_with(storage: &dyn Storage, start: &[u8]) -> Result<bool> {
 fn is_untouched(storage: &Arc<dyn StorageMut>, record: &Record) -> Result<bool> {
     let Some(new) = &record.new else { return Ok(false) };
     Ok(begins_with(&**storage, &new.start)?
-        && survey::size_of(&**storage)? == new.length
+        && size_of(&**storage)? == new.length
         && digest_of_appended(storage, new)? == new.appended
         && has_old_tables(storage, record)?)
 }

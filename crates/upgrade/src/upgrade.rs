@@ -9,7 +9,7 @@ use std::sync::atomic::AtomicBool;
 
 use calve_disk::units::HostOffset;
 use calve_disk::{Error as DiskError, Storage, StorageMut};
-use calve_inplace::{Journal, note};
+use calve_inplace::{Journal, free_room, note, set_size, size_of, sync};
 
 use crate::error::{Error, Result};
 use crate::record::{New, Record};
@@ -87,14 +87,12 @@ pub(crate) fn run(
 
 /// Refuses what would not fit on the file system, before anything is written.
 fn require_room(storage: &dyn Storage, plan: &Plan) -> Result<()> {
-    let Some(status) = storage.as_file().and_then(|file| rustix::fs::fstatvfs(file).ok()) else {
-        return Ok(());
-    };
-    let free = status.f_bavail.saturating_mul(status.f_frsize.max(1));
-    if plan.appended() <= free {
-        return Ok(());
+    match free_room(storage) {
+        Some(free) if free < plan.appended() => {
+            Err(Error::NoSpace { path: storage.path().to_owned(), needed: plan.appended(), free })
+        }
+        _ => Ok(()),
     }
-    Err(Error::NoSpace { path: storage.path().to_owned(), needed: plan.appended(), free })
 }
 
 /// Puts everything behind the old end, on the medium.
@@ -118,7 +116,7 @@ fn prepare(
 
 /// Whether the file still begins as it did, and ends with what was written.
 fn unchanged(storage: &Arc<dyn StorageMut>, surveyed: &Surveyed, new: &New) -> Result<()> {
-    let is_same = survey::size_of(&**storage)? == new.length
+    let is_same = size_of(&**storage)? == new.length
         && survey::start_of(&**storage, surveyed.plan.old_file_size)? == surveyed.old_start;
     match is_same {
         true => Ok(()),
@@ -129,7 +127,7 @@ fn unchanged(storage: &Arc<dyn StorageMut>, surveyed: &Surveyed, new: &New) -> R
 /// Makes it the new image: one sector.
 fn commit(storage: &Arc<dyn StorageMut>, new: &New) -> Result<()> {
     write_start(&**storage, &new.start)?;
-    sync(&**storage)
+    Ok(sync(&**storage)?)
 }
 
 fn write_start(storage: &dyn StorageMut, start: &[u8]) -> Result<()> {
@@ -137,10 +135,6 @@ fn write_start(storage: &dyn StorageMut, start: &[u8]) -> Result<()> {
     Ok(storage
         .write_at(start, at)
         .map_err(|source| DiskError::io("writing the header", storage, at, source))?)
-}
-
-pub(crate) fn sync(storage: &dyn StorageMut) -> Result<()> {
-    Ok(storage.sync().map_err(|source| DiskError::host("syncing", storage.path(), source))?)
 }
 
 fn taken_back(
@@ -176,11 +170,8 @@ pub(crate) fn take_back(
 
 /// Takes away what was put behind the old end.
 fn cut(storage: &Arc<dyn StorageMut>, record: &Record) -> Result<()> {
-    if survey::size_of(&**storage)? > record.old_length {
-        storage
-            .set_size(record.old_length)
-            .map_err(|source| DiskError::host("setting the file's size", storage.path(), source))?;
-        sync(&**storage)?;
+    if size_of(&**storage)? > record.old_length {
+        set_size(&**storage, record.old_length)?;
     }
     Ok(())
 }

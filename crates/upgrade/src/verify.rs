@@ -30,7 +30,7 @@ pub(crate) struct Old<'a> {
 /// bytes are not where they were, and where a reference count is not what it should be.
 pub(crate) fn run(storage: &Arc<dyn StorageMut>, old: &Old<'_>, stop: &AtomicBool) -> Result<()> {
     let mismatch = |why: String| Error::Mismatch { path: storage.path().to_owned(), why };
-    let size = survey::size_of(&**storage)?;
+    let size = calve_inplace::size_of(&**storage)?;
     let was = Qcow1Image::open(View::with_start(storage, old.start.to_vec(), old.length), None)?;
     if survey::tables_digest(&was, storage.path())? != old.tables {
         return Err(mismatch("the old tables changed while it was upgraded".into()));
@@ -178,7 +178,7 @@ pub(crate) fn references(
 fn check_counts(storage: &Arc<dyn StorageMut>, image: &Qcow2Image, old: &Old<'_>) -> Result<()> {
     let size = image.facts().cluster_size.unwrap_or(ClusterSize::SECTOR);
     let held = if old.holds { size.count(old.length) } else { 0 };
-    let end = size.count(survey::size_of(&**storage)?);
+    let end = size.count(calve_inplace::size_of(&**storage)?);
     let in_block = size.bytes() / 2;
     let blocks = blocks_of(image)?;
     let mut block = vec![0; in_memory(size.bytes())];
