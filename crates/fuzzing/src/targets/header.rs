@@ -92,11 +92,11 @@ fn check_facts(facts: &Facts, bytes: &[u8]) {
     assert_eq!(found, expected, "what is odd about the header");
 }
 
-/// The name, if it is one, and the rule that is broken where it stands (Q10, Q11).
+/// The name, if it is one, and the rule that is broken where it stands (Q10, Q11, Q40).
 fn backing_name(bytes: &[u8]) -> (Option<&[u8]>, Option<Rule>) {
     let (at, length) = (number(bytes, 8, 8), number(bytes, 16, 4));
     if at == 0 || length == 0 {
-        return (None, None);
+        return (None, (at != 0 || length != 0).then_some(Rule::BackingNameHalf));
     }
     let lost = (None, Some(Rule::BackingNamePlace));
     let range = usize::try_from(at).ok().zip(usize::try_from(length).ok());
