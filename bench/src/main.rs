@@ -6,11 +6,13 @@
 #![expect(clippy::print_stdout, reason = "its result is a table")]
 
 mod cases;
+mod checks;
 mod flips;
 mod limits;
 mod measure;
 mod programs;
 mod report;
+mod rescues;
 mod shared;
 mod sinks;
 mod threads;
@@ -49,8 +51,8 @@ struct Arguments {
     /// The size of the plain and packed disks in MiB
     #[arg(long, default_value_t = 2048)]
     size: u64,
-    /// Only classes whose name contains this; small, libraries, sinks, threads, shared and
-    /// upgrades are the other tables, and flips is one that is made only where it is named
+    /// Only classes whose name contains this; small, libraries, sinks, threads, shared,
+    /// upgrades, checks and rescues are the other tables, and flips is one made only where it is named
     #[arg(long)]
     only: Option<String>,
     /// Of the bits of L2 tables flip one in so many: 7 meets every bit of an entry somewhere
@@ -117,6 +119,12 @@ fn run(arguments: &Arguments, calve: &str) -> io::Result<()> {
     }
     if is_wanted(arguments, "upgrades") {
         text += &upgrades::table(folder, calve, rounds)?;
+    }
+    if is_wanted(arguments, "checks") {
+        text += &checks::table(folder, calve, rounds)?;
+    }
+    if is_wanted(arguments, "rescues") {
+        text += &rescues::table(folder, calve, rounds)?;
     }
     if let Some(disk) = &arguments.disk {
         text += &durable(arguments, disk, calve)?;
