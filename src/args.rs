@@ -4,6 +4,7 @@
 mod check;
 mod convert;
 mod examine;
+mod plan;
 mod rescue;
 mod sandbox;
 mod scan;
@@ -17,6 +18,7 @@ use clap::{Args as Group, Parser, Subcommand, ValueEnum};
 pub(crate) use check::{CheckArgs, Repair};
 pub(crate) use convert::{ConvertArgs, CopyHow, SalvageWith};
 pub(crate) use examine::{CarveArgs, LayoutArgs, LayoutShape, TimelineArgs, TimelineShape};
+pub(crate) use plan::{DamagedWord, PlanAction, PlanArgs, PlanShape, ShardArgs, ShardBy, WayWord};
 pub(crate) use rescue::RescueArgs;
 pub(crate) use sandbox::{SandboxArgs, SandboxMode};
 pub(crate) use scan::{ScanArgs, ScanShape};
@@ -53,6 +55,8 @@ pub(crate) enum Verb {
     Upgrade(Box<UpgradeArgs>),
     /// Find images in folders and archives, and say what they are
     Scan(Box<ScanArgs>),
+    /// Say what is to be done with each version 1 image of a catalogue
+    Plan(Box<PlanArgs>),
     /// Say of every byte of a version 1 file what it is
     Layout(LayoutArgs),
     /// List what a version 1 file holds in the order in which it was first written
@@ -84,7 +88,7 @@ impl Verb {
             Verb::Layout(args) => ("layout", &args.open, None, Vec::new()),
             Verb::Timeline(args) => ("timeline", &args.open, None, Vec::new()),
             Verb::Carve(args) => ("carve", &args.open, None, vec![&*args.folder]),
-            Verb::Create(_) | Verb::Scan(_) | Verb::Upgrade(_) => return None,
+            Verb::Create(_) | Verb::Plan(_) | Verb::Scan(_) | Verb::Upgrade(_) => return None,
         };
         Some(Reading { name, open, progress, makes })
     }

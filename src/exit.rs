@@ -6,6 +6,7 @@ use calve_convert::{CompareError, Error as ConvertError, Loss};
 use calve_disk::{Error as DiskError, Finding, Format};
 use calve_evidence::Error as EvidenceError;
 use calve_fleet::Error as FleetError;
+use calve_plan::Error as PlanError;
 use calve_repair::Error as RepairError;
 use calve_rescue::Error as RescueError;
 use calve_upgrade::Error as UpgradeError;
@@ -290,6 +291,20 @@ impl From<FleetError> for Failure {
                 let code = if is_full { Code::NoSpace } else { Code::Failed };
                 Self::new(code, text).next("look at its folder: who may write there, and its room")
             }
+            _ => Self::new(Code::Failed, text),
+        }
+    }
+}
+
+impl From<PlanError> for Failure {
+    fn from(error: PlanError) -> Self {
+        let text = error.to_string();
+        match error {
+            PlanError::Fleet(error) => error.into(),
+            PlanError::Line { .. } => {
+                Self::new(Code::Refused, text).next("mend that line, or make the plan anew")
+            }
+            PlanError::Stopped => stopped(),
             _ => Self::new(Code::Failed, text),
         }
     }

@@ -96,6 +96,28 @@ pub(crate) fn size(bytes: u64) -> String {
     }
 }
 
+/// The width that tables keep to, but for names.
+const WIDTH: usize = 60;
+
+/// Words in lines of at most [`WIDTH`] columns, all of them indented. A longer word has a line of
+/// its own.
+pub(crate) fn wrapped(words: &str, indent: usize) -> String {
+    let mut text = String::new();
+    let mut line = String::new();
+    for word in words.split(' ') {
+        let length = indent + line.chars().count() + 1 + word.chars().count();
+        if !line.is_empty() && length > WIDTH {
+            text.push_str(&format!("{:indent$}{line}\n", ""));
+            line.clear();
+        }
+        if !line.is_empty() {
+            line.push(' ');
+        }
+        line.push_str(word);
+    }
+    text + &format!("{:indent$}{line}\n", "")
+}
+
 /// A word of a shell command.
 pub(crate) fn quoted(word: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+=:@%,".contains(c);
@@ -130,5 +152,14 @@ mod tests {
         assert_eq!(quoted("a/b.img"), "a/b.img");
         assert_eq!(quoted("it's"), "'it'\\''s'");
         assert_eq!(quoted(""), "''");
+    }
+
+    #[test]
+    fn words_are_wrapped_and_none_is_cut() {
+        assert_eq!(wrapped("a b", 2), "  a b\n");
+        let long = "x".repeat(70);
+        let text = wrapped(&format!("some words and {long} and more"), 4);
+        assert_eq!(text, format!("    some words and\n    {long}\n    and more\n"));
+        assert!(wrapped(&"word ".repeat(40), 26).lines().all(|line| line.len() <= WIDTH));
     }
 }

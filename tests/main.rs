@@ -15,6 +15,7 @@ mod hostile;
 mod instructions;
 mod memory;
 mod moves;
+mod plan;
 mod read_only;
 mod repair;
 mod rescue;

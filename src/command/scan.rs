@@ -7,6 +7,7 @@ mod record;
 mod report;
 mod table;
 
+use std::num::NonZeroUsize;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
@@ -67,22 +68,24 @@ impl Scanned {
 }
 
 fn options(args: &ScanArgs) -> Result<ScanOptions, Failure> {
-    let jobs = match args.jobs.as_deref() {
-        None => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
-        Some(asked) => match asked.parse::<usize>() {
-            Ok(count @ 1..=MOST_JOBS) => count,
-            _ => {
-                let text = format!("--jobs: '{asked}' is not a number from 1 to {MOST_JOBS}");
-                return Err(Failure::usage(text));
-            }
-        },
-    };
+    let jobs = jobs(args.jobs.as_deref())?;
     Ok(ScanOptions {
         is_deep: args.deep,
         with_archives: !args.no_archives,
         is_one_file_system: args.one_file_system,
-        jobs: jobs.min(MOST_JOBS),
+        jobs: jobs.get(),
     })
+}
+
+/// How many threads `--jobs` asks for: as many as there are processors where it says nothing.
+pub(crate) fn jobs(asked: Option<&str>) -> Result<NonZeroUsize, Failure> {
+    let asked = match asked {
+        None => std::thread::available_parallelism().map_or(1, NonZeroUsize::get).min(MOST_JOBS),
+        Some(asked) => asked.parse().unwrap_or(0),
+    };
+    NonZeroUsize::new(asked)
+        .filter(|count| count.get() <= MOST_JOBS)
+        .ok_or_else(|| Failure::usage(format!("--jobs: is not a number from 1 to {MOST_JOBS}")))
 }
 
 /// The paths as the catalogue knows them: absolute, whatever links lead to them.

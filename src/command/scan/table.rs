@@ -6,10 +6,7 @@ use calve_disk::open::escaped;
 use calve_fleet::{Candidate, Evidence, Family, How, Row, Totals, Why};
 use calve_scan::{Class, ImageFacts};
 
-use crate::print;
-
-/// The width that is always kept to.
-const WIDTH: usize = 60;
+use crate::print::{self, wrapped};
 
 /// Where names, and what is told below them, begin.
 const INDENT: usize = 26;
@@ -164,37 +161,4 @@ pub(super) fn totals(totals: &[Totals], version1: u64) -> String {
         totals.iter().map(|totals| format!("{} {}", totals.count, totals.class)).collect();
     let all = if words.is_empty() { "no files".to_owned() } else { words.join(", ") };
     wrapped(&format!("{all}; version 1 images: {version1}"), 0)
-}
-
-/// Words in lines of at most [`WIDTH`] columns, all of them indented. A longer word has a line of
-/// its own.
-fn wrapped(words: &str, indent: usize) -> String {
-    let mut text = String::new();
-    let mut line = String::new();
-    for word in words.split(' ') {
-        let length = indent + line.chars().count() + 1 + word.chars().count();
-        if !line.is_empty() && length > WIDTH {
-            text.push_str(&format!("{:indent$}{line}\n", ""));
-            line.clear();
-        }
-        if !line.is_empty() {
-            line.push(' ');
-        }
-        line.push_str(word);
-    }
-    text + &format!("{:indent$}{line}\n", "")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn words_are_wrapped_and_none_is_cut() {
-        assert_eq!(wrapped("a b", 2), "  a b\n");
-        let long = "x".repeat(70);
-        let text = wrapped(&format!("some words and {long} and more"), 4);
-        assert_eq!(text, format!("    some words and\n    {long}\n    and more\n"));
-        assert!(wrapped(&"word ".repeat(40), 26).lines().all(|line| line.len() <= WIDTH));
-    }
 }

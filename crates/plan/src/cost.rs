@@ -1,0 +1,56 @@
+//! What it takes: bytes, and a range of seconds.
+
+use serde::{Deserialize, Serialize};
+
+use crate::plan::{Image, Strategy};
+use crate::survey::Tables;
+
+/// How many bytes a second are expected.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rate {
+    /// At least.
+    pub least: u64,
+    /// At most.
+    pub most: u64,
+}
+
+impl Default for Rate {
+    /// From a disk that turns and does other things too, to a fast one.
+    fn default() -> Self {
+        Self { least: 50 << 20, most: 1 << 30 }
+    }
+}
+
+/// Seconds that an image takes beside its bytes, at least and at most: opening, syncing, naming.
+const EACH: [f64; 2] = [0.005, 0.25];
+
+/// A qcow2 header: all that a rebase touches.
+const HEADER: u64 = 64 << 10;
+
+/// Bytes that are read, written, and taken up beside what is used now.
+pub(crate) fn bytes(strategy: Strategy, size: u64, tables: Option<&Tables>) -> [u64; 3] {
+    let appended = tables.map_or(size / 128, |tables| tables.appended);
+    match strategy {
+        // Once before and once after, so that the contents can be compared.
+        Strategy::Upgrade | Strategy::Reflink => [size * 2 + appended, appended, appended],
+        // Once to copy; the result once to verify, beside the source.
+        Strategy::Convert | Strategy::Flatten | Strategy::Rescue => [size * 3, size, size],
+        Strategy::Rebase => [HEADER, HEADER, 0],
+        Strategy::Quarantine | Strategy::Leave => [0; 3],
+    }
+}
+
+/// Seconds that an image may take, at least and at most.
+#[expect(clippy::cast_precision_loss, reason = "a range of times needs no 53 bits")]
+pub(crate) fn seconds(image: &Image, rate: Rate) -> [f64; 2] {
+    if image.strategy == Strategy::Leave {
+        return [0.0; 2];
+    }
+    let bytes = (image.read + image.write) as f64;
+    let round = |seconds: f64| (seconds * 1000.0).round() / 1000.0;
+    [
+        round(EACH[0] + bytes / rate.most.max(1) as f64),
+        round(EACH[1] + bytes / rate.least.max(1) as f64),
+    ]
+}

@@ -1,0 +1,278 @@
+//! One family: what stands in the way of all of it, and the way of each image.
+//!
+//! All of a family is migrated or nothing of it. So whatever one image cannot have is a reason to
+//! leave all of them, and is told with each.
+
+use std::path::Path;
+
+use calve_disk::Format;
+use calve_disk::open::escaped;
+use calve_fleet::{Broken, Edge, Family as Found, How, Row, Why};
+use calve_scan::Class;
+
+use crate::cost;
+use crate::plan::{Damaged, Family, Image, PathText, Stamp, Strategy, Way, Wishes};
+use crate::survey::{Surveyed, Surveyor, Tables};
+
+/// What is done with an image, and why.
+struct Fate {
+    strategy: Strategy,
+    reason: String,
+    tables: Option<Tables>,
+}
+
+impl Fate {
+    fn new(strategy: Strategy, reason: impl Into<String>) -> Self {
+        Self { strategy, reason: reason.into(), tables: None }
+    }
+}
+
+/// Decides on a family. `rows` are those of its members.
+pub(crate) fn family(
+    number: u64,
+    found: &Found,
+    rows: &[Row],
+    wishes: &Wishes,
+    surveyor: &dyn Surveyor,
+) -> Family {
+    let family = Members { found, rows, wishes };
+    let fates = match family.obstacle() {
+        Some(obstacle) => Err(obstacle),
+        None => family.fates(surveyor),
+    };
+    let fates = fates.unwrap_or_else(|obstacle| {
+        (0..rows.len()).map(|_| Fate::new(Strategy::Leave, obstacle.clone())).collect()
+    });
+    let images = fates.into_iter().enumerate();
+    let images = images.map(|(place, fate)| family.image(number, place, fate)).collect();
+    Family { number, images }
+}
+
+/// Takes a family out of a plan that has room for others only.
+pub(crate) fn leave(family: &mut Family, reason: &str) {
+    for image in &mut family.images {
+        image.strategy = Strategy::Leave;
+        image.reason = reason.into();
+        (image.read, image.write, image.extra) = (0, 0, 0);
+        image.seconds = [0.0; 2];
+    }
+}
+
+struct Members<'a> {
+    found: &'a Found,
+    rows: &'a [Row],
+    wishes: &'a Wishes,
+}
+
+impl Members<'_> {
+    /// What stands in the way of the family, as far as the catalogue tells.
+    fn obstacle(&self) -> Option<String> {
+        let of_class = |class| self.rows.iter().find(|row| row.seen.class == class);
+        if let Some(row) = of_class(Class::InUse) {
+            return Some(format!("{} is in use: end that process, and scan again", name(row)));
+        }
+        if let Some(row) = of_class(Class::Unreadable) {
+            return Some(format!("{} cannot be read: scan again when it can", name(row)));
+        }
+        if let Some(row) = self.rows.iter().find(|row| row.member.is_some()) {
+            let name = name(row);
+            return Some(format!("{name} is an archive: unpack the image in it, and scan again"));
+        }
+        if let Some(circle) = self.found.loops.first().and_then(|members| members.first()) {
+            return Some(format!("{} lies on itself by its bases", name(&self.rows[*circle])));
+        }
+        if let Some(broken) = self.found.broken.first() {
+            return Some(self.missing(broken));
+        }
+        self.found.edges.iter().find_map(|edge| self.odd_base(edge))
+    }
+
+    fn missing(&self, broken: &Broken) -> String {
+        let (overlay, base) = (name(&self.rows[broken.overlay]), escaped(&broken.name));
+        match (broken.why, broken.candidates.first()) {
+            (Why::Protocol, _) => format!("the base of {overlay} is {base}, which is no file"),
+            (Why::Missing, None) => {
+                format!("the base of {overlay}, {base}, is missing: find it, and scan its folder")
+            }
+            (Why::Missing, Some(candidate)) => format!(
+                "the base of {overlay}, {base}, is missing: it may be {}",
+                escaped(candidate.path.as_os_str().as_encoded_bytes())
+            ),
+        }
+    }
+
+    /// What is the matter with a base that was found.
+    fn odd_base(&self, edge: &Edge) -> Option<String> {
+        let (overlay, base) = (&self.rows[edge.overlay], &self.rows[edge.base]);
+        if edge.how == How::Moved {
+            let (overlay, base) = (name(overlay), name(base));
+            return Some(format!(
+                "{overlay} is not where its base is, which may be {base}: what they hold does not \
+                 say so"
+            ));
+        }
+        if edge.how == How::Content && (!overlay.is_version1() || self.has_encrypted()) {
+            let (overlay, base) = (name(overlay), name(base));
+            return Some(format!(
+                "{overlay} does not lead to its base {base}: qemu-img rebase -u says so in it"
+            ));
+        }
+        let format = base.seen.resembles.as_deref().filter(|_| base.seen.image.is_none());
+        format
+            .filter(|format| *format != "raw")
+            .map(|format| format!("{} lies on {}, which is {format}", name(overlay), name(base)))
+    }
+
+    fn fates(&self, surveyor: &dyn Surveyor) -> Result<Vec<Fate>, String> {
+        let mut fates: Vec<Fate> = Vec::new();
+        for place in 0..self.rows.len() {
+            let fate = match self.rows[place].is_version1() {
+                true => self.version1(place, surveyor)?,
+                false => self.other(place),
+            };
+            fates.push(fate);
+        }
+        Ok(fates)
+    }
+
+    /// The fate of a file that is not version 1.
+    fn other(&self, place: usize) -> Fate {
+        let row = &self.rows[place];
+        let recorded = row.seen.image.as_ref().and_then(|image| image.backing_format.as_deref());
+        let is_over = self.base(place).is_some_and(|(base, _)| self.rows[base].is_version1());
+        match recorded {
+            Some("qcow") if is_over => {
+                Fate::new(Strategy::Rebase, "records that its base is version 1")
+            }
+            _ => Fate::new(Strategy::Leave, "is not version 1"),
+        }
+    }
+
+    fn version1(&self, place: usize, surveyor: &dyn Surveyor) -> Result<Fate, String> {
+        let row = &self.rows[place];
+        if row.seen.class == Class::Damaged {
+            return self.damaged(row, &format!("{} is damaged", name(row)));
+        }
+        let base_format = self.base_format(place);
+        match surveyor.survey(&row.path, base_format) {
+            Surveyed::Fits(tables) => Ok(Fate { tables: Some(tables), ..self.whole(place) }),
+            Surveyed::Damaged(what) => self.damaged(row, &what),
+            Surveyed::Unreadable(what) => Err(format!("{what}: scan again")),
+            Surveyed::Unfit(what) if self.has_encrypted() => {
+                Err(format!("{what}; its family is encrypted: convert it by hand"))
+            }
+            Surveyed::Unfit(what) => Ok(Fate::new(
+                Strategy::Convert,
+                format!("cannot be upgraded where it lies: {what}"),
+            )),
+        }
+    }
+
+    fn is_encrypted(&self, place: usize) -> bool {
+        self.rows[place].seen.image.as_ref().is_some_and(|image| image.is_encrypted)
+    }
+
+    /// Whether something of the family is encrypted, so that only what needs no passphrase is done.
+    fn has_encrypted(&self) -> bool {
+        (0..self.rows.len()).any(|place| self.is_encrypted(place))
+    }
+
+    /// The fate of a version 1 image that nothing is the matter with.
+    fn whole(&self, place: usize) -> Fate {
+        let base = self.base(place);
+        let is_moved = base.is_some_and(|(_, edge)| edge.how == How::Content);
+        if self.is_encrypted(place) {
+            let reason = "stays encrypted as it is: nobody needs its passphrase";
+            return Fate::new(Strategy::Upgrade, reason);
+        }
+        if self.has_encrypted() {
+            return Fate::new(
+                Strategy::Upgrade,
+                "only tables are written: its family is encrypted",
+            );
+        }
+        match self.wishes.way {
+            Way::Flatten if base.is_some() => {
+                Fate::new(Strategy::Flatten, "gets what its bases hold")
+            }
+            _ if is_moved => Fate::new(
+                Strategy::Convert,
+                "its base is elsewhere than it says, as what they hold shows",
+            ),
+            Way::Upgrade => Fate::new(Strategy::Upgrade, "only tables are written"),
+            Way::Reflink => Fate::new(Strategy::Reflink, "a clone shares its blocks"),
+            Way::Convert | Way::Flatten => Fate::new(Strategy::Convert, "gets clusters of 64 KiB"),
+        }
+    }
+
+    fn damaged(&self, row: &Row, what: &str) -> Result<Fate, String> {
+        let is_alone = self.rows.len() == 1;
+        match self.wishes.damaged {
+            Damaged::Rescue if self.is_readable(row) => Ok(Fate::new(Strategy::Rescue, what)),
+            Damaged::Quarantine if is_alone => Ok(Fate::new(Strategy::Quarantine, what)),
+            _ => Err(format!("{what}: calve check tells more, calve rescue copies what is left")),
+        }
+    }
+
+    /// Whether its header says how long the disk is.
+    fn is_readable(&self, row: &Row) -> bool {
+        row.seen
+            .image
+            .as_ref()
+            .is_some_and(|image| image.virtual_size.is_some() && !image.is_encrypted)
+    }
+
+    /// The base of a member, by place, and how it was found.
+    fn base(&self, place: usize) -> Option<(usize, &Edge)> {
+        let edge = self.found.edges.iter().find(|edge| edge.overlay == place)?;
+        Some((edge.base, edge))
+    }
+
+    /// The format of a member's base when all before the member are migrated.
+    fn base_format(&self, place: usize) -> Option<&'static str> {
+        let (base, _) = self.base(place)?;
+        let is_image = self.rows[base].seen.image.is_some();
+        Some(if is_image { Format::Qcow2.name() } else { Format::Raw.name() })
+    }
+
+    fn image(&self, family: u64, place: usize, fate: Fate) -> Image {
+        let row = &self.rows[place];
+        let number = |place: usize| u64::try_from(place).unwrap_or(u64::MAX);
+        let base = self.base(place);
+        let facts = row.seen.image.as_ref();
+        let [read, write, extra] = cost::bytes(fate.strategy, row.stamp.size, fate.tables.as_ref());
+        let mut image = Image {
+            family,
+            order: number(place) + 1,
+            of: number(self.rows.len()),
+            path: PathText(row.path.clone()),
+            strategy: fate.strategy,
+            reason: fate.reason,
+            class: row.seen.class.word().into(),
+            format: facts.map(|facts| facts.format.clone()),
+            encrypted: self.is_encrypted(place),
+            dialect: facts.and_then(|facts| facts.dialect.clone()),
+            producer: facts.and_then(|facts| facts.producer.clone()),
+            stamp: Stamp {
+                device: row.stamp.device,
+                inode: row.stamp.inode,
+                size: row.stamp.size,
+                modified: row.stamp.modified,
+            },
+            base: base.map(|(_, edge)| PathText(edge.path.clone())),
+            base_format: self.base_format(place).map(str::to_owned),
+            base_moved: base.is_some_and(|(_, edge)| edge.how != How::Name),
+            read,
+            write,
+            extra,
+            seconds: [0.0; 2],
+        };
+        image.seconds = cost::seconds(&image, self.wishes.rate);
+        image
+    }
+}
+
+fn name(row: &Row) -> String {
+    let path: &Path = &row.path;
+    escaped(path.as_os_str().as_encoded_bytes())
+}

@@ -1,0 +1,69 @@
+//! What an upgrade of one image would append, and why it cannot be.
+
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+
+use calve_disk::Error as DiskError;
+use calve_upgrade::{Error as UpgradeError, InPlace, Options};
+
+/// What a look at an image's tables tells.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Surveyed {
+    /// It can be upgraded.
+    Fits(Tables),
+    /// Bytes are missing, or its tables are broken.
+    Damaged(String),
+    /// It is whole, and cannot be upgraded where it lies.
+    Unfit(String),
+    /// Somebody uses it, or it cannot be read.
+    Unreadable(String),
+}
+
+/// What an upgrade would append.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Tables {
+    /// Bytes.
+    pub appended: u64,
+    /// Whether clusters are packed.
+    pub is_packed: bool,
+}
+
+/// Looks at images.
+pub trait Surveyor: Sync {
+    /// Looks at the tables of a version 1 image. Its base, if it has one, is of the format
+    /// `backing_format` by the time that it is upgraded.
+    fn survey(&self, path: &Path, backing_format: Option<&str>) -> Surveyed;
+}
+
+/// Reads the tables themselves, in this process. Files are opened for reading only.
+#[derive(Debug)]
+pub struct Reading<'a> {
+    /// Becomes true when it is to stop.
+    pub stop: &'a AtomicBool,
+}
+
+impl Surveyor for Reading<'_> {
+    fn survey(&self, path: &Path, backing_format: Option<&str>) -> Surveyed {
+        let options =
+            Options { backing_format: backing_format.map(str::to_owned), ..Options::default() };
+        let plan = InPlace::open_for_reading(path).and_then(|it| it.plan(&options, self.stop));
+        match plan {
+            Ok(plan) => {
+                Surveyed::Fits(Tables { appended: plan.appended(), is_packed: plan.packed > 0 })
+            }
+            Err(error) => judge(&error),
+        }
+    }
+}
+
+/// What an error says of the image.
+fn judge(error: &UpgradeError) -> Surveyed {
+    let text = error.to_string();
+    match error {
+        UpgradeError::Disk(DiskError::Broken { .. }) => Surveyed::Damaged(text),
+        UpgradeError::Refused { .. } | UpgradeError::Disk(DiskError::Unsupported { .. }) => {
+            Surveyed::Unfit(text)
+        }
+        _ => Surveyed::Unreadable(text),
+    }
+}

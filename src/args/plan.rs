@@ -1,0 +1,121 @@
+//! The words of `plan`.
+
+use std::path::PathBuf;
+
+use clap::{Args as Group, Subcommand, ValueEnum};
+
+use super::ProgressArgs;
+
+#[derive(Group)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+pub(crate) struct PlanArgs {
+    #[command(subcommand)]
+    pub(crate) action: Option<PlanAction>,
+    /// The catalogue of a scan
+    #[arg(required = true, value_name = "CATALOGUE")]
+    pub(crate) catalogue: Option<PathBuf>,
+    /// Write the plan to this new file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) save: Option<PathBuf>,
+    /// How images that nothing is the matter with become qcow2
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) way: WayWord,
+    /// What is done with damaged images
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) damaged: DamagedWord,
+    /// What becomes of originals: beside, so many days beside (30d), none, or a folder
+    #[arg(long, value_name = "beside|DAYS|none|DIR", default_value = "beside")]
+    pub(crate) keep_originals: String,
+    /// The most bytes that any file system has to give beside what is used now
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) max_extra: Option<String>,
+    /// The hours in which families may begin, in local time: 22:00-06:00
+    #[arg(long, value_name = "FROM-TO")]
+    pub(crate) window: Option<String>,
+    /// How many bytes a second are expected, at least and at most
+    #[arg(long, value_name = "LEAST-MOST", default_value = "50M-1G")]
+    pub(crate) rate: String,
+    /// Do not compare what overlays and candidates for their bases hold
+    #[arg(long)]
+    pub(crate) no_content: bool,
+    /// Threads that read tables; as many as there are processors
+    #[arg(short, long, value_name = "COUNT")]
+    pub(crate) jobs: Option<String>,
+    /// The shape of the result
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) output: PlanShape,
+    #[command(flatten)]
+    pub(crate) progress: ProgressArgs,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum PlanAction {
+    /// Print a plan as a table
+    Show {
+        /// The plan
+        plan: PathBuf,
+    },
+    /// Say which families each of so many workers gets; a family is never split
+    Shard(ShardArgs),
+}
+
+#[derive(Group)]
+pub(crate) struct ShardArgs {
+    /// The plan
+    pub(crate) plan: PathBuf,
+    /// How many workers there are
+    #[arg(short = 'n', long, value_name = "COUNT")]
+    pub(crate) shards: u64,
+    /// What is to be as much for each
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) by: ShardBy,
+    /// The shape of the result
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) output: super::Shape,
+}
+
+/// What is to be as much for each worker.
+#[derive(Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(crate) enum ShardBy {
+    /// Bytes of the images
+    #[default]
+    Bytes,
+    /// Families
+    Families,
+}
+
+/// How images that nothing is the matter with become qcow2.
+#[derive(Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(crate) enum WayWord {
+    /// Where they lie: only tables are written
+    #[default]
+    Upgrade,
+    /// The same to a clone that shares all blocks and takes the image's place
+    Reflink,
+    /// To a new file with clusters of 64 KiB that takes the image's place
+    Convert,
+    /// The same, and overlays get all that their bases hold
+    Flatten,
+}
+
+/// What is done with damaged images.
+#[derive(Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(crate) enum DamagedWord {
+    /// Nothing
+    #[default]
+    Leave,
+    /// What is left of them takes their place, and they are kept
+    Rescue,
+    /// They are put aside, where nothing lies on them
+    Quarantine,
+}
+
+/// In what shape a plan is printed.
+#[derive(Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(crate) enum PlanShape {
+    /// For people
+    #[default]
+    Human,
+    /// The plan itself: JSON Lines
+    Jsonl,
+}

@@ -1,0 +1,47 @@
+//! `plan shard`: which families each of so many workers gets.
+
+use std::fmt::Write;
+
+use calve_plan::{Weight, shards};
+use serde_json::json;
+
+use super::read;
+use crate::args::{Shape, ShardArgs, ShardBy};
+use crate::exit::{Code, Failure};
+use crate::print;
+
+/// Workers at most.
+pub(crate) const MOST_SHARDS: u64 = 100_000;
+
+pub(super) fn run(args: &ShardArgs) -> Result<Code, Failure> {
+    let plan = read(&args.plan)?;
+    if !(1..=MOST_SHARDS).contains(&args.shards) {
+        return Err(Failure::usage(format!("-n: not a number from 1 to {MOST_SHARDS}")));
+    }
+    let count = usize::try_from(args.shards).unwrap_or(usize::MAX);
+    let weight = match args.by {
+        ShardBy::Bytes => Weight::Bytes,
+        ShardBy::Families => Weight::Families,
+    };
+    let (mut text, mut documents) = (String::new(), Vec::new());
+    for (number, places) in shards(&plan, count, weight).iter().enumerate() {
+        let families = places.iter().map(|place| &plan.families[*place]);
+        let bytes: u64 = families.clone().map(calve_plan::Family::bytes).sum();
+        let images: usize = families.clone().map(|family| family.images.len()).sum();
+        let numbers: Vec<u64> = families.map(|family| family.number).collect();
+        let _ = writeln!(
+            text,
+            "shard {number}: {} families, {images} images, {}",
+            numbers.len(),
+            print::size(bytes)
+        );
+        documents.push(json!({
+            "shard": number, "families": numbers, "images": images, "bytes": bytes,
+        }));
+    }
+    match args.output {
+        Shape::Human => print::out(&text)?,
+        Shape::Json => print::json(&json!(documents))?,
+    }
+    Ok(Code::Done)
+}

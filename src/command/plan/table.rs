@@ -1,0 +1,106 @@
+//! A plan for people: lines of at most 60 columns, but for names.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use calve_disk::open::escaped;
+use calve_plan::{Family, Image, Plan};
+
+use crate::print::{self, wrapped};
+
+/// Where names, and what is told below them, begin.
+const INDENT: usize = 24;
+
+pub(super) fn of(plan: &Plan) -> String {
+    let mut text = format!("{:<12}{:>9}  {}\n", "WHAT", "EXTRA", "IMAGE");
+    for family in &plan.families {
+        text.push_str(&of_family(family));
+    }
+    text.push('\n');
+    let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
+    for image in plan.families.iter().flat_map(|family| &family.images) {
+        *counts.entry(image.strategy.word()).or_default() += 1;
+    }
+    let counts: Vec<String> =
+        counts.iter().map(|(word, count)| format!("{count} {word}")).collect();
+    text.push_str(&wrapped(&format!("{}.", counts.join(", ")), 0));
+    let total = &plan.total;
+    let line = format!(
+        "{} of {} version 1 images in {} families: reads {}, writes {}, takes {} to {}.",
+        total.migrated,
+        total.version1,
+        total.families,
+        print::size(total.read),
+        print::size(total.write),
+        duration(total.seconds[0]),
+        duration(total.seconds[1])
+    );
+    text.push_str(&wrapped(&line, 0));
+    for room in &plan.rooms {
+        let line = format!(
+            "On file system {:#x}: at most {} more than now.",
+            room.device,
+            print::size(room.peak_extra)
+        );
+        text.push_str(&wrapped(&line, 0));
+    }
+    if let Some(window) = &plan.head.wishes.window {
+        let night = f64::from(window.minutes()) * 60.0;
+        let nights = total.seconds.map(|seconds| (seconds / night).ceil().max(1.0));
+        let line = match nights {
+            [least, most] if least < most => format!("That is {least} to {most} times {window}."),
+            [least, _] => format!("That is {least} times {window}."),
+        };
+        text.push_str(&wrapped(&line, 0));
+    }
+    text
+}
+
+/// A family: its images, and a reason once where they share it.
+fn of_family(family: &Family) -> String {
+    let mut text = String::new();
+    let mut told: Option<&str> = None;
+    if family.images.len() > 1 {
+        let _ = writeln!(text, "family {} of {}:", family.number, family.images.len());
+    }
+    for image in &family.images {
+        text.push_str(&of_image(image));
+        if told != Some(&image.reason) {
+            text.push_str(&wrapped(&image.reason, INDENT));
+        }
+        told = Some(&image.reason);
+    }
+    text
+}
+
+fn of_image(image: &Image) -> String {
+    let extra = if image.extra > 0 { print::size(image.extra) } else { String::new() };
+    let name = escaped(image.path.0.as_os_str().as_encoded_bytes());
+    format!("{:<12}{extra:>9}  {name}\n", image.strategy.word())
+}
+
+/// Seconds as people say them.
+fn duration(seconds: f64) -> String {
+    let units = [(86_400.0, "days"), (3600.0, "hours"), (60.0, "minutes")];
+    let unit = units.into_iter().find(|(length, _)| seconds >= 2.0 * length);
+    let (length, unit) = unit.unwrap_or((1.0, "seconds"));
+    format!("{:.0} {unit}", (seconds / length).ceil())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::duration;
+
+    #[test]
+    fn times_are_said_in_units_that_people_use() {
+        for (seconds, said) in [
+            (0.2, "1 seconds"),
+            (100.0, "100 seconds"),
+            (600.0, "10 minutes"),
+            (7201.0, "3 hours"),
+            (200_000.0, "3 days"),
+        ] {
+            assert_eq!(duration(seconds), said);
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! `plan`: what it decides for families of every kind, and that it touches nothing.
+
+use std::fs;
+
+use serde_json::Value;
+
+use crate::common::{Bench, Said, image};
+use calve_testkit::Builder;
+
+fn overlay(base: &str) -> Vec<u8> {
+    let mut builder = Builder::new(9, 12, 1 << 20).backing(base.as_bytes());
+    builder.plain(5, &[9; 512]);
+    builder.build()
+}
+
+/// A bench with a folder `tree` of families, and a catalogue of it.
+fn bench() -> Bench {
+    let bench = Bench::new();
+    for folder in ["tree/chain", "tree/moved", "tree/raw"] {
+        fs::create_dir_all(bench.file(folder)).expect("a folder");
+    }
+    let (v1, _) = image();
+    let mut cut = v1.clone();
+    cut.truncate(v1.len() - 5000);
+    let mut secret = Builder::new(12, 9, 1 << 20).encrypted(b"password");
+    secret.plain(0, &[7; 4096]);
+    for (name, bytes) in [
+        ("tree/alone.img", &v1[..]),
+        ("tree/chain/a.qcow", &v1),
+        ("tree/chain/b.qcow", &overlay("a.qcow")),
+        ("tree/chain/c.qcow", &overlay("b.qcow")),
+        ("tree/cut.qcow", &cut),
+        ("tree/lost.qcow", &overlay("gone.img")),
+        ("tree/raw/base.raw", &[3; 1 << 20]),
+        ("tree/raw/over.qcow", &overlay("base.raw")),
+        ("tree/secret.qcow", &secret.build()),
+    ] {
+        bench.write(name, bytes);
+    }
+    bench.ok(&["scan", "-q", "--catalogue", "catalogue", "tree"]);
+    bench
+}
+
+fn lines(said: &Said, kind: &str) -> Vec<Value> {
+    let lines = said.out.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+    lines.filter(|object| object["kind"] == kind).collect()
+}
+
+/// The name of each image and what is done with it.
+fn fates(said: &Said) -> Vec<(String, String)> {
+    let name = |image: &Value| {
+        let path = image["path"].as_str().expect("a path");
+        path.split_once("/tree/").expect("below the folder").1.to_owned()
+    };
+    let of = |image: &Value| (name(image), image["strategy"].as_str().expect("a word").to_owned());
+    lines(said, "image").iter().map(of).collect()
+}
+
+fn plan(bench: &Bench, words: &[&str]) -> Said {
+    bench.ok(&[&["plan", "catalogue", "--output", "jsonl", "-q"], words].concat())
+}
+
+fn expected(fates: &[(&str, &str)]) -> Vec<(String, String)> {
+    fates.iter().map(|(name, fate)| ((*name).to_owned(), (*fate).to_owned())).collect()
+}
+
+#[test]
+fn whole_families_are_upgraded_and_others_are_left_with_a_reason() {
+    let bench = bench();
+    let said = plan(&bench, &[]);
+    assert_eq!(
+        fates(&said),
+        expected(&[
+            ("alone.img", "upgrade"),
+            ("chain/a.qcow", "upgrade"),
+            ("chain/b.qcow", "upgrade"),
+            ("chain/c.qcow", "upgrade"),
+            ("cut.qcow", "leave"),
+            ("lost.qcow", "leave"),
+            ("raw/base.raw", "leave"),
+            ("raw/over.qcow", "upgrade"),
+            ("secret.qcow", "upgrade"),
+        ])
+    );
+    let images = lines(&said, "image");
+    let reason = |place: usize| images[place]["reason"].as_str().expect("a reason").to_owned();
+    assert!(reason(4).contains("[Q"), "{}", reason(4));
+    assert!(reason(5).contains("gone.img"), "{}", reason(5));
+    assert_eq!(images[2]["base-format"], "qcow2");
+    assert_eq!(images[7]["base-format"], "raw");
+    let total = &lines(&said, "total")[0];
+    assert_eq!((&total["version1"], &total["migrated"]), (&8.into(), &6.into()));
+    // What an upgrade would append is what is said.
+    let dry = bench.ok(&["upgrade", "--dry-run", "--output", "json", "tree/alone.img"]).json();
+    assert_eq!(images[0]["extra"], dry["appended-bytes"]);
+}
+
+#[test]
+fn wishes_decide_what_is_done_with_whole_and_damaged_images() {
+    let bench = bench();
+    let flat = plan(&bench, &["--way", "flatten", "--damaged", "rescue"]);
+    let fate = |said: &Said, name: &str| {
+        fates(said).into_iter().find(|(path, _)| path == name).expect("planned").1
+    };
+    assert_eq!(fate(&flat, "chain/a.qcow"), "convert");
+    assert_eq!(fate(&flat, "chain/c.qcow"), "flatten");
+    assert_eq!(fate(&flat, "raw/over.qcow"), "flatten");
+    assert_eq!(fate(&flat, "cut.qcow"), "rescue");
+    assert_eq!(fate(&flat, "secret.qcow"), "upgrade");
+    assert_eq!(fate(&plan(&bench, &["--way", "reflink"]), "chain/b.qcow"), "reflink");
+    assert_eq!(fate(&plan(&bench, &["--damaged", "quarantine"]), "cut.qcow"), "quarantine");
+}
+
+#[test]
+fn no_file_system_gives_more_than_is_allowed_and_no_family_is_split() {
+    let bench = bench();
+    let all = plan(&bench, &["--way", "convert"]);
+    let peak = |said: &Said| lines(said, "room")[0]["peak-extra"].as_u64().expect("a number");
+    let most = peak(&all) - 1;
+    let some = plan(&bench, &["--way", "convert", "--max-extra", &format!("{most}b")]);
+    assert!(peak(&some) <= most && peak(&some) > 0);
+    let families = |said: &Said| {
+        let mut fates: Vec<(u64, bool)> = lines(said, "image")
+            .iter()
+            .filter(|image| image["format"] == "qcow")
+            .map(|image| {
+                (image["family"].as_u64().expect("a number"), image["strategy"] != "leave")
+            })
+            .collect();
+        fates.dedup();
+        fates
+    };
+    let mut numbers: Vec<u64> = families(&some).iter().map(|(number, _)| *number).collect();
+    let before = numbers.len();
+    numbers.dedup();
+    assert_eq!(numbers.len(), before, "a family is split");
+    assert!(some.out.contains("--max-extra allows"));
+}
+
+#[test]
+fn a_saved_plan_is_shown_and_shared_and_nothing_is_touched() {
+    let bench = bench();
+    let before: Vec<Vec<u8>> =
+        ["tree/alone.img", "tree/chain/c.qcow"].iter().map(|name| bench.read(name)).collect();
+    let printed = bench.ok(&["plan", "catalogue", "--save", "new.plan"]);
+    assert!(printed.err.contains("2 version 1 images are left"), "{}", printed.err);
+    assert_eq!(bench.ok(&["plan", "show", "new.plan"]).out, printed.out);
+    for line in printed.out.lines().filter(|line| !line.contains('/')) {
+        assert!(line.chars().count() <= 60, "{line}");
+    }
+    let again = plan(&bench, &[]);
+    assert_eq!(String::from_utf8_lossy(&bench.read("new.plan")), again.out);
+    bench.fails(18, "exists already", &["plan", "catalogue", "-q", "--save", "new.plan"]);
+    let shards = bench.ok(&["plan", "shard", "new.plan", "-n", "3", "--output", "json"]).json();
+    let all: Vec<u64> = shards
+        .as_array()
+        .expect("shards")
+        .iter()
+        .flat_map(|shard| shard["families"].as_array().expect("numbers"))
+        .map(|number| number.as_u64().expect("a number"))
+        .collect();
+    assert_eq!(all.len(), 4, "{shards}");
+    for (name, bytes) in ["tree/alone.img", "tree/chain/c.qcow"].iter().zip(before) {
+        assert!(bench.read(name) == bytes, "{name}");
+    }
+    assert_eq!(bench.names(), ["catalogue", "new.plan", "tree"]);
+}
+
+#[test]
+fn what_is_no_plan_or_no_catalogue_is_refused() {
+    let bench = bench();
+    bench.write("text", b"a text\n");
+    bench.fails(1, "no such catalogue", &["plan", "none"]);
+    bench.fails(18, "not a catalogue", &["plan", "text"]);
+    bench.fails(18, "text, line 1", &["plan", "show", "text"]);
+    let usage: &[&[&str]] = &[
+        &["--window", "22"],
+        &["--rate", "1G-50M"],
+        &["--keep-originals", "no such folder"],
+        &["--max-extra", "much"],
+        &["--jobs", "0"],
+    ];
+    for words in usage {
+        bench.fails(64, words[0], &[&["plan", "catalogue"], *words].concat());
+    }
+    assert!(!bench.file("none").exists());
+}
