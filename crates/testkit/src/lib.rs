@@ -13,6 +13,7 @@ mod random;
 mod reference;
 mod storage;
 
+pub mod archive;
 pub mod corpus;
 pub mod qemu;
 
