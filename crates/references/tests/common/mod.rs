@@ -1,0 +1,41 @@
+//! What the tests of this crate share.
+#![allow(dead_code, reason = "each test file uses a part of it")]
+
+use std::path::Path;
+
+use calve_disk::Format;
+use calve_references::{Change, Changes, Kind, Rewritten, kind_of, rewrite};
+
+/// Changes to qcow2, of an old path to a new one.
+pub(crate) fn changes(pairs: &[(&str, &str)]) -> Changes {
+    let mut changes = Changes::new();
+    for (old, new) in pairs {
+        let change = Change { old: old.into(), new: new.into(), format: Format::Qcow2 };
+        changes.add(change).expect("a change");
+    }
+    changes
+}
+
+/// What a configuration of that kind becomes, looked at twice: the second time nothing changes.
+pub(crate) fn rewritten(kind: Kind, path: &str, old: &[u8], changes: &Changes) -> Rewritten {
+    assert_eq!(kind_of(Path::new(path), old), Some(kind), "{}", String::from_utf8_lossy(old));
+    let found = rewrite(kind, Path::new(path), old, changes).expect("it can be read");
+    assert_eq!(found.bytes.is_some(), !found.edits.is_empty());
+    if let Some(new) = &found.bytes {
+        assert_eq!(kind_of(Path::new(path), new), Some(kind));
+        let again = rewrite(kind, Path::new(path), new, changes).expect("it can be read");
+        assert_eq!(again.bytes, None, "the second time nothing is left to change");
+    }
+    assert_eq!(rewrite(kind, Path::new(path), old, &Changes::new()).expect("read").bytes, None);
+    found
+}
+
+/// What a configuration becomes, where it changes.
+pub(crate) fn text(found: &Rewritten) -> &str {
+    str::from_utf8(found.bytes.as_deref().expect("something changes")).expect("text")
+}
+
+/// The lines of notes.
+pub(crate) fn noted(found: &Rewritten) -> Vec<u64> {
+    found.notes.iter().map(|note| note.line).collect()
+}
