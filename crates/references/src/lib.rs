@@ -17,6 +17,7 @@ mod changes;
 mod error;
 mod libvirt;
 mod mention;
+mod proxmox;
 mod splices;
 
 pub mod limits;
@@ -25,12 +26,15 @@ use std::path::Path;
 
 pub use changes::{Change, Changes, normalised};
 pub use error::{Error, Result};
+pub use proxmox::Storages;
 
 /// Whose configuration a file is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
     /// A domain of libvirt, a snapshot or a checkpoint of one, or the state of a running one.
     LibvirtDomain,
+    /// A virtual machine of Proxmox VE.
+    Proxmox,
 }
 
 /// A configuration as it has to be.
@@ -68,21 +72,30 @@ pub struct Note {
 
 /// Whose configuration a file is, by its content first.
 pub fn kind_of(path: &Path, bytes: &[u8]) -> Option<Kind> {
-    let _ = path;
-    libvirt::is_domain(bytes).then_some(Kind::LibvirtDomain)
+    if libvirt::is_domain(bytes) {
+        return Some(Kind::LibvirtDomain);
+    }
+    proxmox::is_machine(path, bytes).then_some(Kind::Proxmox)
 }
 
 /// What a configuration has to be when the changes are made. All bytes but the values that change
-/// stay what they are.
+/// stay what they are. `storages` says where volumes of Proxmox VE are.
 ///
 /// # Errors
 /// [`Error::Unreadable`] where it cannot be understood or is too long.
-pub fn rewrite(kind: Kind, path: &Path, bytes: &[u8], changes: &Changes) -> Result<Rewritten> {
+pub fn rewrite(
+    kind: Kind,
+    path: &Path,
+    bytes: &[u8],
+    changes: &Changes,
+    storages: &Storages,
+) -> Result<Rewritten> {
     if bytes.len() > limits::MAX_CONFIGURATION {
         let why = format!("is longer than {} bytes", limits::MAX_CONFIGURATION);
         return Err(Error::Unreadable { path: path.to_owned(), line: 1, why });
     }
     match kind {
         Kind::LibvirtDomain => libvirt::rewrite(path, bytes, changes),
+        Kind::Proxmox => Ok(proxmox::rewrite(bytes, changes, storages)),
     }
 }

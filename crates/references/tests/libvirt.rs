@@ -5,12 +5,18 @@ mod common;
 use std::path::Path;
 use std::process::Command;
 
-use calve_references::{Changes, Edit, Error, Kind, Rewritten, kind_of, rewrite};
+use calve_references::{Changes, Edit, Error, Kind, Rewritten, Storages, kind_of};
 use calve_testkit::{Random, qemu, seeds};
 use common::{changes, noted, text};
 
 fn rewritten(old: &str, changes: &Changes) -> Rewritten {
-    common::rewritten(Kind::LibvirtDomain, "domain.xml", old.as_bytes(), changes)
+    let (kind, storages) = (Kind::LibvirtDomain, Storages::new());
+    common::rewritten(kind, "domain.xml", old.as_bytes(), changes, &storages)
+}
+
+fn rewrite(bytes: &[u8], changes: &Changes) -> Result<Rewritten, Error> {
+    let (kind, path) = (Kind::LibvirtDomain, Path::new("x"));
+    calve_references::rewrite(kind, path, bytes, changes, &Storages::new())
 }
 
 /// A disk with that inside, in a domain.
@@ -202,7 +208,7 @@ fn what_a_person_has_to_judge_is_noted() {
 #[test]
 fn what_is_no_document_is_refused_with_its_line() {
     let refused = |bytes: &[u8], line: u64| {
-        let outcome = rewrite(Kind::LibvirtDomain, Path::new("x"), bytes, &Changes::new());
+        let outcome = rewrite(bytes, &Changes::new());
         match outcome {
             Err(Error::Unreadable { line: at, .. }) => assert_eq!(at, line),
             other => panic!("{}: {other:?}", String::from_utf8_lossy(bytes)),
@@ -246,13 +252,13 @@ fn any_bytes_are_read_or_refused() {
                 _ => bytes.insert(at, random.one_of(b"<>&'\"/ =")),
             }
         }
-        let Ok(found) = rewrite(Kind::LibvirtDomain, Path::new("x"), &bytes, &changes) else {
+        let Ok(found) = rewrite(&bytes, &changes) else {
             continue;
         };
         let Some(new) = found.bytes else { continue };
         let grown: usize = found.edits.iter().map(|edit| usize::from(edit.what == "format")).sum();
         assert!(new.len() >= bytes.len() + grown, "seed {seed}");
-        let again = rewrite(Kind::LibvirtDomain, Path::new("x"), &new, &changes);
+        let again = rewrite(&new, &changes);
         let again = again.unwrap_or_else(|error| panic!("seed {seed}: {error}"));
         assert_eq!(again.bytes, None, "seed {seed}");
     }

@@ -21,7 +21,7 @@ impl Value {
         let start = raw.as_ptr().addr().checked_sub(document.as_ptr().addr());
         let range = start.map(|start| start..start + raw.len());
         let range = range.filter(|range| document.get(range.clone()) == Some(raw));
-        let range = range.ok_or_else(|| "has an attribute of which the place is not known")?;
+        let range = range.ok_or("has an attribute of which the place is not known")?;
         let text = attribute.normalized_value(XmlVersion::Implicit1_0).ok();
         Ok(Self { range, text: text.map(|text| text.into_owned()) })
     }

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use calve_disk::Format;
-use calve_references::{Change, Changes, Kind, Rewritten, kind_of, rewrite};
+use calve_references::{Change, Changes, Kind, Rewritten, Storages, kind_of, rewrite};
 
 /// Changes to qcow2, of an old path to a new one.
 pub(crate) fn changes(pairs: &[(&str, &str)]) -> Changes {
@@ -17,16 +17,24 @@ pub(crate) fn changes(pairs: &[(&str, &str)]) -> Changes {
 }
 
 /// What a configuration of that kind becomes, looked at twice: the second time nothing changes.
-pub(crate) fn rewritten(kind: Kind, path: &str, old: &[u8], changes: &Changes) -> Rewritten {
-    assert_eq!(kind_of(Path::new(path), old), Some(kind), "{}", String::from_utf8_lossy(old));
-    let found = rewrite(kind, Path::new(path), old, changes).expect("it can be read");
+pub(crate) fn rewritten(
+    kind: Kind,
+    path: &str,
+    old: &[u8],
+    changes: &Changes,
+    storages: &Storages,
+) -> Rewritten {
+    let path = Path::new(path);
+    assert_eq!(kind_of(path, old), Some(kind), "{}", String::from_utf8_lossy(old));
+    let found = rewrite(kind, path, old, changes, storages).expect("it can be read");
     assert_eq!(found.bytes.is_some(), !found.edits.is_empty());
     if let Some(new) = &found.bytes {
-        assert_eq!(kind_of(Path::new(path), new), Some(kind));
-        let again = rewrite(kind, Path::new(path), new, changes).expect("it can be read");
+        assert_eq!(kind_of(path, new), Some(kind));
+        let again = rewrite(kind, path, new, changes, storages).expect("it can be read");
         assert_eq!(again.bytes, None, "the second time nothing is left to change");
     }
-    assert_eq!(rewrite(kind, Path::new(path), old, &Changes::new()).expect("read").bytes, None);
+    let none = rewrite(kind, path, old, &Changes::new(), storages).expect("it can be read");
+    assert_eq!(none.bytes, None, "nothing changes by itself");
     found
 }
 
