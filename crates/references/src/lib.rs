@@ -17,7 +17,9 @@ mod changes;
 mod error;
 mod libvirt;
 mod mention;
+mod patch;
 mod proxmox;
+mod replace;
 mod splices;
 
 pub mod limits;
@@ -26,7 +28,9 @@ use std::path::Path;
 
 pub use changes::{Change, Changes, normalised};
 pub use error::{Error, Result};
+pub use patch::patch;
 pub use proxmox::Storages;
+pub use replace::replace;
 
 /// Whose configuration a file is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -70,7 +70,7 @@ fn drives_follow_in_all_sections() {
         ],
     );
     let lines: Vec<u64> = found.edits.iter().map(|edit| edit.line).collect();
-    assert_eq!(lines, [6, 8, 8, 9, 9, 10, 11, 17, 17, 20]);
+    assert_eq!(lines, [6, 8, 8, 9, 9, 10, 10, 11, 17, 17, 20]);
     assert_eq!(found.notes, []);
 }
 
