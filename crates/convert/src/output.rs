@@ -3,17 +3,16 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use calve_disk::open::{FileIdentity, lock_for_writing};
 use calve_disk::units::HostOffset;
 use calve_disk::{
     Disk, Error as DiskError, HostFile, HostMove, Named, PendingFile, Status, Storage, StorageMut,
-    folder_of,
+    folder_of, take_over_attributes,
 };
-use rustix::fs::{Mode, OFlags, XattrFlags};
-use rustix::io::Errno;
+use rustix::fs::{Mode, OFlags};
 
 use crate::error::{Error, Result};
 use crate::moves;
@@ -59,7 +58,8 @@ impl Output {
     fn resemble(&self, original: &Path) -> Result<()> {
         let failed = |error: io::Error| DiskError::host("taking over attributes", original, error);
         let Some(file) = self.file.as_file() else { return Ok(()) };
-        Ok(File::open(original).and_then(|original| resemble(file, &original)).map_err(failed)?)
+        let original = File::open(original);
+        Ok(original.and_then(|original| take_over_attributes(file, &original)).map_err(failed)?)
     }
 
     fn open_existing(target: &Path, cache: Cache) -> Result<Self> {
@@ -216,28 +216,6 @@ fn written_as(file: File, path: PathBuf, cache: Cache) -> HostFile {
         Some(Ok(direct)) => file.writing_direct(direct),
         Some(Err(_)) | None => file,
     }
-}
-
-fn resemble(file: &File, original: &File) -> io::Result<()> {
-    let like = original.metadata()?;
-    let mine = file.metadata()?;
-    if (mine.uid(), mine.gid()) != (like.uid(), like.gid()) {
-        std::os::unix::fs::fchown(file, Some(like.uid()), Some(like.gid()))?;
-    }
-    file.set_permissions(like.permissions())?;
-    let mut names = match rustix::fs::flistxattr_query(original) {
-        Ok(length) => vec![0; length],
-        // A file system without them.
-        Err(Errno::NOTSUP) => return Ok(()),
-        Err(error) => return Err(error.into()),
-    };
-    let length = rustix::fs::flistxattr(original, &mut names[..])?;
-    for name in names[..length].split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
-        let mut value = vec![0; rustix::fs::fgetxattr_query(original, name)?];
-        let length = rustix::fs::fgetxattr(original, name, &mut value[..])?;
-        rustix::fs::fsetxattr(file, name, &value[..length], XattrFlags::empty())?;
-    }
-    Ok(())
 }
 
 /// However it is spelled or linked, a target that is one of the files being read is refused.

@@ -7,6 +7,7 @@
 //!
 //! Nothing here copies disks, prints, or knows of networks and terminals.
 
+mod attributes;
 mod check;
 mod claim;
 mod disk;
@@ -27,6 +28,7 @@ pub mod limits;
 pub mod open;
 pub mod units;
 
+pub use attributes::take_over_attributes;
 pub use check::{CheckOptions, Checked};
 pub use claim::{Claim, Owner};
 pub use disk::{Disk, Extents, Found, HostErrors, Layer, Scratch};
