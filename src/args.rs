@@ -4,6 +4,7 @@
 mod check;
 mod convert;
 mod examine;
+mod migrate;
 mod plan;
 mod rescue;
 mod sandbox;
@@ -18,6 +19,7 @@ use clap::{Args as Group, Parser, Subcommand, ValueEnum};
 pub(crate) use check::{CheckArgs, Repair};
 pub(crate) use convert::{ConvertArgs, CopyHow, SalvageWith};
 pub(crate) use examine::{CarveArgs, LayoutArgs, LayoutShape, TimelineArgs, TimelineShape};
+pub(crate) use migrate::MigrateArgs;
 pub(crate) use plan::{DamagedWord, PlanAction, PlanArgs, PlanShape, ShardArgs, ShardBy, WayWord};
 pub(crate) use rescue::RescueArgs;
 pub(crate) use sandbox::{SandboxArgs, SandboxMode};
@@ -57,6 +59,8 @@ pub(crate) enum Verb {
     Scan(Box<ScanArgs>),
     /// Say what is to be done with each version 1 image of a catalogue
     Plan(Box<PlanArgs>),
+    /// Carry out a plan, or take a run back
+    Migrate(Box<MigrateArgs>),
     /// Say of every byte of a version 1 file what it is
     Layout(LayoutArgs),
     /// List what a version 1 file holds in the order in which it was first written
@@ -88,7 +92,11 @@ impl Verb {
             Verb::Layout(args) => ("layout", &args.open, None, Vec::new()),
             Verb::Timeline(args) => ("timeline", &args.open, None, Vec::new()),
             Verb::Carve(args) => ("carve", &args.open, None, vec![&*args.folder]),
-            Verb::Create(_) | Verb::Plan(_) | Verb::Scan(_) | Verb::Upgrade(_) => return None,
+            Verb::Create(_)
+            | Verb::Migrate(_)
+            | Verb::Plan(_)
+            | Verb::Scan(_)
+            | Verb::Upgrade(_) => return None,
         };
         Some(Reading { name, open, progress, makes })
     }

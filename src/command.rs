@@ -8,6 +8,7 @@ pub(crate) mod create;
 pub(crate) mod info;
 pub(crate) mod layout;
 pub(crate) mod map;
+pub(crate) mod migrate;
 pub(crate) mod plan;
 pub(crate) mod rescue;
 pub(crate) mod scan;

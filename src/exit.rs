@@ -6,6 +6,7 @@ use calve_convert::{CompareError, Error as ConvertError, Loss};
 use calve_disk::{Error as DiskError, Finding, Format};
 use calve_evidence::Error as EvidenceError;
 use calve_fleet::Error as FleetError;
+use calve_migrate::{Cause, Error as MigrateError};
 use calve_plan::Error as PlanError;
 use calve_repair::Error as RepairError;
 use calve_rescue::Error as RescueError;
@@ -26,6 +27,8 @@ pub(crate) enum Code {
     /// Done, with recorded losses; of `compare`: bytes could not be read.
     Losses,
     Damaged,
+    /// Some images of a batch were not migrated.
+    Partly,
     Key,
     Base,
     Changed,
@@ -48,6 +51,7 @@ impl Code {
             Code::Leaks => 3,
             Code::Losses => 4,
             Code::Damaged => 10,
+            Code::Partly => 11,
             Code::Key => 12,
             Code::Base => 13,
             Code::Changed => 14,
@@ -75,6 +79,7 @@ impl Code {
         Code::Leaks,
         Code::Losses,
         Code::Damaged,
+        Code::Partly,
         Code::Key,
         Code::Base,
         Code::Changed,
@@ -293,6 +298,25 @@ impl From<FleetError> for Failure {
             }
             _ => Self::new(Code::Failed, text),
         }
+    }
+}
+
+impl From<MigrateError> for Failure {
+    fn from(error: MigrateError) -> Self {
+        let text = error.to_string();
+        let code = match error.cause() {
+            Cause::Host | Cause::Hook => Code::Failed,
+            Cause::Damaged => Code::Damaged,
+            Cause::Key => Code::Key,
+            Cause::Base => Code::Base,
+            Cause::Changed => Code::Changed,
+            Cause::InUse => Code::InUse,
+            Cause::NoSpace => Code::NoSpace,
+            Cause::Mismatch => Code::Mismatch,
+            Cause::Refused => Code::Refused,
+            Cause::Stopped => return stopped(),
+        };
+        Self::new(code, text)
     }
 }
 

@@ -67,6 +67,7 @@ fn run(words: &[OsString], program: &str) -> Result<Code, Failure> {
         Verb::Timeline(args) => command::timeline::run(args, program, &evidence),
         Verb::Carve(args) => command::carve::run(args, program, &evidence),
         Verb::Create(args) => command::create::run(args, program),
+        Verb::Migrate(args) => command::migrate::run(args, program),
         Verb::Plan(args) => command::plan::run(args, program),
         Verb::Scan(args) => command::scan::run(args, program),
         Verb::Upgrade(args) => command::upgrade::run(args, program),

@@ -1,9 +1,10 @@
-//! Signals: SIGINT, SIGTERM and SIGHUP ask for a tidy end, SIGUSR1 for a line of progress.
+//! Signals: SIGINT, SIGTERM and SIGHUP ask for a tidy end, SIGUSR1 for a line of progress, SIGUSR2
+//! for a pause where a run has one.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGXFSZ};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2, SIGXFSZ};
 
 use crate::exit::{Code, Failure};
 
@@ -80,6 +81,13 @@ pub(crate) fn install_tell() -> Result<&'static Flags, Failure> {
 
 fn not_installed(error: std::io::Error) -> Failure {
     Failure::new(Code::Failed, format!("installing signal handlers: {error}"))
+}
+
+/// Has SIGUSR2 set a flag: a run is to pause, or to go on.
+pub(crate) fn install_pause() -> Result<Arc<AtomicBool>, Failure> {
+    let flag = Arc::new(AtomicBool::new(false));
+    signal_hook::flag::register(SIGUSR2, Arc::clone(&flag)).map_err(not_installed)?;
+    Ok(flag)
 }
 
 /// The signal that asked for the end, if one did.

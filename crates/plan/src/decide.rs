@@ -250,6 +250,7 @@ impl Members<'_> {
             reason: fate.reason,
             class: row.seen.class.word().into(),
             format: facts.map(|facts| facts.format.clone()),
+            packed: fate.tables.is_some_and(|tables| tables.is_packed),
             encrypted: self.is_encrypted(place),
             dialect: facts.and_then(|facts| facts.dialect.clone()),
             producer: facts.and_then(|facts| facts.producer.clone()),

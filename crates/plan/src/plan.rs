@@ -194,6 +194,8 @@ pub struct Image {
     pub class: String,
     /// Its format; none of a file that is no image.
     pub format: Option<String>,
+    /// Whether clusters are packed, so that a new file has packed ones too.
+    pub packed: bool,
     /// Whether its disk is encrypted.
     pub encrypted: bool,
     /// In which dialect of version 1 it is.

@@ -19,6 +19,7 @@ fn image(family: u64, (order, of): (u64, u64), path: &[u8], size: u64) -> Image 
         reason: "only \"tables\"\nare written".into(),
         class: "v1".into(),
         format: Some("qcow".into()),
+        packed: true,
         encrypted: false,
         dialect: None,
         producer: Some("QEMU".into()),

@@ -1,0 +1,120 @@
+//! Runs are taken back, and ways back are given up.
+
+use std::sync::Mutex;
+
+use calve_plan::Kept;
+
+use crate::error::{Error, Result};
+use crate::family::Families;
+use crate::hook::Hooks;
+use crate::journal::{FamilyState, ImageState, Journal, RunRecord, now};
+use crate::step;
+
+/// Seconds in a day.
+const DAY: i64 = 24 * 60 * 60;
+
+/// What taking a run back came to.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Undone {
+    /// Images that are what they were.
+    pub images: u64,
+    /// Families that could not be taken back, with the reason of each.
+    pub failed: Vec<(u64, String)>,
+}
+
+/// Takes a run back: the last family first, and of each the last image. One that cannot be taken
+/// back keeps no other from it; `force` also takes back what was written to since.
+///
+/// # Errors
+/// [`Error::Refused`] where there is no such run, or it was taken back; [`Error::Journal`].
+pub fn undo(journal: &Mutex<Journal>, number: i64, force: bool) -> Result<Undone> {
+    let lock = || journal.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let run = wanted(&lock(), number)?;
+    let mut undone = Undone::default();
+    let families = lock().families(run.number)?;
+    let hooks = Hooks::default();
+    let site = Families { journal, hooks: &hooks };
+    let is_migrated = |state| matches!(state, FamilyState::Done | FamilyState::Switching);
+    for family in families.iter().rev().filter(|family| is_migrated(family.state)) {
+        let mut images = lock().images(run.number, family.number)?;
+        let released = images.iter().find(|image| image.state == ImageState::Released);
+        let back = match released {
+            Some(image) => Err(Error::refused(&image.path, "its way back was given up")),
+            None => site.back(run.number, &mut images, force),
+        };
+        match back {
+            Ok(()) => {
+                lock().set_family(run.number, family.number, FamilyState::Undone, None)?;
+                undone.images += u64::try_from(images.len()).unwrap_or(u64::MAX);
+            }
+            Err(error @ Error::Journal { .. }) => return Err(error),
+            Err(error) => undone.failed.push((family.number, error.to_string())),
+        }
+    }
+    if undone.failed.is_empty() {
+        lock().set_undone(run.number)?;
+    }
+    Ok(undone)
+}
+
+/// What giving up ways back came to.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Released {
+    /// Images that cannot be taken back any more.
+    pub images: u64,
+    /// Bytes that became free.
+    pub bytes: u64,
+    /// Images that are kept for some more days.
+    pub waiting: u64,
+    /// Images whose way back could not be given up, with the reason of each.
+    pub failed: Vec<String>,
+}
+
+/// Gives up the ways back of a run: removes originals, and undo records. Those that are kept for
+/// days are kept until those are over, unless `at_once`.
+///
+/// # Errors
+/// As [`undo`].
+pub fn release(journal: &Mutex<Journal>, number: i64, at_once: bool) -> Result<Released> {
+    let lock = || journal.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let run = wanted(&lock(), number)?;
+    let days = match run.kept {
+        Kept::Days(days) if !at_once => i64::from(days),
+        _ => 0,
+    };
+    let mut released = Released::default();
+    for family in lock().families(run.number)? {
+        if family.state != FamilyState::Done {
+            continue;
+        }
+        for mut image in lock().images(run.number, family.number)? {
+            if image.state != ImageState::Switched {
+                continue;
+            }
+            let until = image.ended.unwrap_or_default().saturating_add(days * DAY);
+            if days > 0 && now() < until {
+                released.waiting += 1;
+                continue;
+            }
+            match step::release(&mut image) {
+                Ok(bytes) => {
+                    lock().set_image(run.number, &image)?;
+                    released.images += 1;
+                    released.bytes += bytes;
+                }
+                Err(error) => released.failed.push(error.to_string()),
+            }
+        }
+    }
+    Ok(released)
+}
+
+fn wanted(journal: &Journal, number: i64) -> Result<RunRecord> {
+    let run = journal.run(number)?;
+    let refused = |why: String| Error::refused(journal.path(), why);
+    let run = run.ok_or_else(|| refused(format!("has no run {number}")))?;
+    match run.undone {
+        None => Ok(run),
+        Some(_) => Err(refused(format!("run {number} was taken back already"))),
+    }
+}

@@ -1,0 +1,48 @@
+//! What a run tells while it goes on.
+
+use calve_plan::Family;
+
+use crate::error::Cause;
+
+/// Something that happened.
+#[derive(Clone, Debug)]
+pub enum Event<'a> {
+    /// A family begins.
+    Began {
+        /// It.
+        family: &'a Family,
+    },
+    /// A family is over.
+    Ended {
+        /// It.
+        family: &'a Family,
+        /// How it ended.
+        outcome: Outcome,
+        /// How long it took, in seconds.
+        seconds: f64,
+    },
+    /// No further family begins.
+    Halted {
+        /// Why.
+        why: String,
+    },
+}
+
+/// How a family ended.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    /// It is migrated.
+    Done {
+        /// Bytes of its disks that are missing, of those that were rescued.
+        missing: u64,
+    },
+    /// It was migrated before.
+    Known,
+    /// It is as it was.
+    Failed {
+        /// What the failure is about.
+        cause: Cause,
+        /// One line.
+        problem: String,
+    },
+}

@@ -1,0 +1,180 @@
+//! One family: prepared, switched, finished; or all of it taken back.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use calve_plan::{Family, Image, Kept, Strategy};
+
+use crate::error::{Error, Result};
+use crate::event::Outcome;
+use crate::hook::Hooks;
+use crate::journal::{FamilyState, ImageRecord, ImageState, Journal};
+use crate::step::{self, Of, Site};
+
+/// What is needed to migrate families.
+pub(crate) struct Families<'a> {
+    pub(crate) journal: &'a Mutex<Journal>,
+    pub(crate) hooks: &'a Hooks,
+}
+
+impl Families<'_> {
+    fn journal(&self) -> MutexGuard<'_, Journal> {
+        self.journal.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Migrates a family, or goes on with it where it was left. A failure that is not the
+    /// journal's is noted there, and the family is as it was.
+    pub(crate) fn migrate(&self, site: &Site<'_>, family: &Family) -> Result<Outcome> {
+        let known = self.journal().families(site.run)?;
+        let known = known.iter().find(|known| known.number == family.number);
+        let done = match known.map(|known| known.state) {
+            Some(FamilyState::Done) => return Ok(Outcome::Known),
+            Some(FamilyState::Switching) => {
+                let mut records = self.journal().images(site.run, family.number)?;
+                match records.iter().any(|record| record.state == ImageState::Undone) {
+                    // It was being taken back.
+                    true => self
+                        .back(site.run, &mut records, false)
+                        .and_then(|()| self.anew(site, family)),
+                    false => self.switched(site, family, records),
+                }
+            }
+            Some(FamilyState::Preparing) => {
+                for record in self.journal().images(site.run, family.number)? {
+                    step::discard(&record)?;
+                }
+                self.anew(site, family)
+            }
+            Some(FamilyState::Failed | FamilyState::Undone) | None => self.anew(site, family),
+        };
+        match done {
+            Ok(missing) => Ok(Outcome::Done { missing }),
+            Err(error @ Error::Journal { .. }) => Err(error),
+            Err(error) => {
+                let (cause, problem) = (error.cause(), error.to_string());
+                if !matches!(error, Error::HalfWay { .. }) {
+                    let failure = Some((cause, &*problem));
+                    let number = family.number;
+                    self.journal().set_family(site.run, number, FamilyState::Failed, failure)?;
+                }
+                Ok(Outcome::Failed { cause, problem })
+            }
+        }
+    }
+
+    fn anew(&self, site: &Site<'_>, family: &Family) -> Result<u64> {
+        let images = family.images.iter().filter(|image| image.strategy != Strategy::Leave);
+        let mut records: Vec<ImageRecord> = images.map(|image| step::begin(site, image)).collect();
+        for record in &records {
+            step::same_as_planned(record)?;
+            step::is_free(record)?;
+        }
+        {
+            // Known before it is made: what a crash leaves behind is found again.
+            let journal = self.journal();
+            journal.set_family(site.run, family.number, FamilyState::Preparing, None)?;
+            for record in &records {
+                journal.set_image(site.run, record)?;
+            }
+        }
+        if let Err(failure) = self.prepared(site, family, &mut records) {
+            let discarded = records.iter().map(step::discard).collect::<Result<Vec<()>>>();
+            return Err(half_way(failure, discarded.err()));
+        }
+        let journal = self.journal();
+        for record in &records {
+            journal.set_image(site.run, record)?;
+        }
+        journal.set_family(site.run, family.number, FamilyState::Switching, None)?;
+        drop(journal);
+        self.switched(site, family, records)
+    }
+
+    fn prepared(
+        &self,
+        site: &Site<'_>,
+        family: &Family,
+        records: &mut [ImageRecord],
+    ) -> Result<()> {
+        for record in records.iter() {
+            self.hooks.before(site.run, of(family, record)?.image)?;
+        }
+        for record in records.iter_mut() {
+            stopped(site)?;
+            step::prepare(site, of(family, record)?, record)?;
+        }
+        Ok(())
+    }
+
+    /// Switches all images, and returns how many bytes are missing; or takes all of them back.
+    fn switched(
+        &self,
+        site: &Site<'_>,
+        family: &Family,
+        mut records: Vec<ImageRecord>,
+    ) -> Result<u64> {
+        if let Err(failure) = self.switch(site, family, &mut records) {
+            if matches!(failure, Error::Journal { .. }) {
+                return Err(failure);
+            }
+            let back = self.back(site.run, &mut records, false);
+            return Err(half_way(failure, back.err()));
+        }
+        if *site.kept == Kept::None {
+            for record in &mut records {
+                step::release(record)?;
+                self.journal().set_image(site.run, record)?;
+            }
+        }
+        self.journal().set_family(site.run, family.number, FamilyState::Done, None)?;
+        Ok(records.iter().map(|record| record.missing).sum())
+    }
+
+    fn switch(&self, site: &Site<'_>, family: &Family, records: &mut [ImageRecord]) -> Result<()> {
+        for record in records.iter_mut() {
+            if matches!(record.state, ImageState::Switched | ImageState::Released) {
+                continue;
+            }
+            stopped(site)?;
+            step::switch(site, of(family, record)?, record)?;
+            self.journal().set_image(site.run, record)?;
+        }
+        for record in records.iter() {
+            self.hooks.after(site.run, of(family, record)?.image)?;
+        }
+        Ok(())
+    }
+
+    /// Takes back all images of a family, overlays first.
+    pub(crate) fn back(&self, run: i64, records: &mut [ImageRecord], force: bool) -> Result<()> {
+        for record in records.iter_mut().rev() {
+            if record.state != ImageState::Undone {
+                step::back(record, force)?;
+                self.journal().set_image(run, record)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A failure, and what failed when it was to be taken back.
+fn half_way(failure: Error, second: Option<Error>) -> Error {
+    match second {
+        None => failure,
+        Some(second) => Error::HalfWay { failure: Box::new(failure), second: Box::new(second) },
+    }
+}
+
+fn stopped(site: &Site<'_>) -> Result<()> {
+    match site.stop.load(std::sync::atomic::Ordering::Relaxed) {
+        true => Err(Error::Stopped),
+        false => Ok(()),
+    }
+}
+
+/// The image of a record.
+fn of<'a>(family: &'a Family, record: &ImageRecord) -> Result<Of<'a>> {
+    let is_it = |image: &&Image| image.order == record.place && image.path.0 == record.path;
+    let image = family.images.iter().find(is_it);
+    let image = image.ok_or_else(|| Error::changed(&record.path, "is not in the plan any more"))?;
+    Ok(Of { image, family })
+}

@@ -1,0 +1,236 @@
+//! A plan from end to end.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use calve_plan::{Family, Plan};
+
+use crate::dials::Dials;
+use crate::error::{Cause, Error, Result};
+use crate::event::{Event, Outcome};
+use crate::family::Families;
+use crate::hook::Hooks;
+use crate::journal::{Journal, RunRecord};
+use crate::queue::{Next, Queue};
+use crate::step::Site;
+
+/// Threads that wait for families: as many as there may ever be jobs.
+const MOST_JOBS: usize = 64;
+
+/// Families that have to be over before a share of failures means something.
+const ENOUGH: u64 = 10;
+
+/// When a run goes no further.
+pub struct Limits<'a> {
+    /// So many families of each kind, and then no more.
+    pub canary: Option<usize>,
+    /// The share of families that may fail, 0 to 1.
+    pub most_failures: f64,
+    /// Whether families may begin now; asked before each.
+    pub is_open: &'a (dyn Fn() -> bool + Sync),
+    /// The families that are meant, by their place in the plan; all where that is not said.
+    pub places: Option<&'a [usize]>,
+}
+
+/// What came of a run.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Summary {
+    /// Families that are migrated.
+    pub done: u64,
+    /// Families that were migrated before.
+    pub known: u64,
+    /// Families that failed, and are as they were, by what the failure is about.
+    pub failed: BTreeMap<Cause, u64>,
+    /// Families that were not begun.
+    pub left: u64,
+    /// Bytes of rescued disks that are missing.
+    pub missing: u64,
+    /// Why it went no further, where it did not.
+    pub halted: Option<String>,
+}
+
+impl Summary {
+    /// Families that failed.
+    pub fn failures(&self) -> u64 {
+        self.failed.values().sum()
+    }
+}
+
+/// Carries out a plan. `stop` is heeded, and set where a result did not read as its source: then
+/// nothing may go on.
+///
+/// # Errors
+/// What the journal says. Whatever else fails is the failure of a family, and told as an event.
+pub fn run(
+    (plan, record): (&Plan, &RunRecord),
+    journal: &Mutex<Journal>,
+    (limits, dials, hooks): (&Limits<'_>, &Dials, &Hooks),
+    stop: &AtomicBool,
+    tell: &(dyn Fn(&Event<'_>) + Sync),
+) -> Result<Summary> {
+    let meant: Vec<&Family> = meant(plan, limits);
+    let queue = Queue::of(meant.iter().copied());
+    let run = Run {
+        record,
+        limits,
+        dials,
+        queue,
+        families: Families { journal, hooks },
+        stop,
+        tell,
+        summary: Mutex::default(),
+        broken: Mutex::default(),
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..meant.len().min(MOST_JOBS) {
+            scope.spawn(|| run.work());
+        }
+    });
+    let left = run.queue.clear();
+    let Run { summary, broken, .. } = run;
+    if let Some(error) = broken.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        return Err(error);
+    }
+    let mut summary = summary.into_inner().unwrap_or_else(PoisonError::into_inner);
+    summary.left += u64::try_from(left).unwrap_or(u64::MAX);
+    if summary.left == 0 && summary.failed.is_empty() && limits.canary.is_none() {
+        journal.lock().unwrap_or_else(PoisonError::into_inner).end(record.number)?;
+    }
+    Ok(summary)
+}
+
+/// The families that are meant, in order.
+fn meant<'a>(plan: &'a Plan, limits: &Limits<'_>) -> Vec<&'a Family> {
+    let families: Vec<&Family> = match limits.places {
+        None => plan.families.iter().collect(),
+        Some(places) => places.iter().filter_map(|place| plan.families.get(*place)).collect(),
+    };
+    let mut counts: BTreeMap<BTreeSet<Kind<'_>>, usize> = BTreeMap::new();
+    let mut meant = Vec::new();
+    for family in families.into_iter().filter(|family| family.is_migrated()) {
+        let count = counts.entry(kind(family)).or_default();
+        *count += 1;
+        if limits.canary.is_none_or(|most| *count <= most) {
+            meant.push(family);
+        }
+    }
+    meant
+}
+
+/// What is done with an image, and whose it is.
+type Kind<'a> = (&'a str, Option<&'a str>, Option<&'a str>);
+
+fn kind(family: &Family) -> BTreeSet<Kind<'_>> {
+    let of = |image: &calve_plan::Image| image.strategy.word();
+    let images = family.images.iter();
+    images.map(|it| (of(it), it.dialect.as_deref(), it.producer.as_deref())).collect()
+}
+
+struct Run<'a> {
+    record: &'a RunRecord,
+    limits: &'a Limits<'a>,
+    dials: &'a Dials,
+    queue: Queue<'a>,
+    families: Families<'a>,
+    stop: &'a AtomicBool,
+    tell: &'a (dyn Fn(&Event<'_>) + Sync),
+    summary: Mutex<Summary>,
+    /// What the journal said.
+    broken: Mutex<Option<Error>>,
+}
+
+impl Run<'_> {
+    fn work(&self) {
+        while !self.stop.load(Ordering::Relaxed) {
+            let family = match self.queue.next(&self.dials.now()) {
+                Next::Nothing => return,
+                Next::Family(family) if (self.limits.is_open)() => family,
+                Next::Family(family) => {
+                    self.queue.put_back(family);
+                    self.dials.wait();
+                    continue;
+                }
+                Next::Wait => {
+                    self.dials.wait();
+                    continue;
+                }
+            };
+            self.one(family);
+            self.queue.over(family);
+            self.dials.wake();
+        }
+    }
+
+    fn one(&self, family: &Family) {
+        let began = Instant::now();
+        (self.tell)(&Event::Began { family });
+        match self.families.migrate(&self.site(), family) {
+            Ok(outcome) => {
+                let seconds = began.elapsed().as_secs_f64();
+                self.count(&outcome);
+                (self.tell)(&Event::Ended { family, outcome, seconds });
+            }
+            Err(error) => {
+                self.stop.store(true, Ordering::Relaxed);
+                *self.broken.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+            }
+        }
+    }
+
+    /// What a family that begins now is given.
+    fn site(&self) -> Site<'_> {
+        let settings = self.dials.now();
+        let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        let jobs = settings.jobs.max(1);
+        let share = u64::try_from(jobs).unwrap_or(1);
+        Site {
+            run: self.record.number,
+            kept: &self.record.kept,
+            stop: self.stop,
+            threads: NonZeroUsize::new(processors / jobs).unwrap_or(NonZeroUsize::MIN),
+            rate: settings.rate.map(|rate| (rate / share).max(1)),
+        }
+    }
+
+    fn count(&self, outcome: &Outcome) {
+        let mut summary = self.summary();
+        match outcome {
+            Outcome::Done { missing } => {
+                summary.done += 1;
+                summary.missing += missing;
+            }
+            Outcome::Known => summary.known += 1,
+            Outcome::Failed { cause: Cause::Stopped, .. } => summary.left += 1,
+            Outcome::Failed { cause, .. } => {
+                *summary.failed.entry(*cause).or_default() += 1;
+                let why = self.halts(*cause, &summary);
+                if let Some(why) = why.filter(|_| summary.halted.is_none()) {
+                    summary.left += u64::try_from(self.queue.clear()).unwrap_or(u64::MAX);
+                    summary.halted = Some(why.clone());
+                    drop(summary);
+                    (self.tell)(&Event::Halted { why });
+                }
+            }
+        }
+    }
+
+    /// Why no further family may begin, after a failure.
+    fn halts(&self, cause: Cause, summary: &Summary) -> Option<String> {
+        if cause == Cause::Mismatch {
+            self.stop.store(true, Ordering::Relaxed);
+            return Some("a result did not read as its source: nothing goes on".into());
+        }
+        let (failed, over) = (summary.failures(), summary.failures() + summary.done);
+        #[expect(clippy::cast_precision_loss, reason = "a share needs no 53 bits")]
+        let share = failed as f64 / over as f64;
+        (over >= ENOUGH && share > self.limits.most_failures)
+            .then(|| format!("{failed} of {over} families failed, which is more than may"))
+    }
+
+    fn summary(&self) -> MutexGuard<'_, Summary> {
+        self.summary.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

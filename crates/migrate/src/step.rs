@@ -1,0 +1,161 @@
+//! One image: how it is prepared, switched to, taken back, and finished.
+//!
+//! Each of these can be done again after a crash anywhere in it: what is on the medium tells how far
+//! it came. Preparing changes no image, and switching is one step of the file system, or an upgrade,
+//! which is one sector.
+
+mod replace;
+mod upgrade;
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
+
+use calve_plan::{Family, Image, Kept, Strategy};
+
+use crate::error::{Error, Result};
+use crate::journal::{ImageRecord, ImageState, Stamped, now};
+use crate::names;
+
+/// What all images of a run have in common.
+pub(crate) struct Site<'a> {
+    pub(crate) run: i64,
+    pub(crate) kept: &'a Kept,
+    pub(crate) stop: &'a AtomicBool,
+    /// Threads for one image.
+    pub(crate) threads: NonZeroUsize,
+    /// Bytes a second that one conversion may write.
+    pub(crate) rate: Option<u64>,
+}
+
+/// An image, and the family that it is of.
+#[derive(Clone, Copy)]
+pub(crate) struct Of<'a> {
+    pub(crate) image: &'a Image,
+    pub(crate) family: &'a Family,
+}
+
+impl Of<'_> {
+    /// The files behind the image, the nearest first, with their formats as they are before the
+    /// family is migrated.
+    fn bases(self) -> Vec<(PathBuf, calve_disk::Format)> {
+        let mut bases = Vec::new();
+        let mut next = self.image.base.as_ref();
+        while let Some(path) = next {
+            // A family has no loops that are migrated; a plan that was edited may have.
+            if bases.len() > self.family.images.len() {
+                break;
+            }
+            let base = self.family.images.iter().find(|image| image.path == *path);
+            let format = base.and_then(|base| base.format.as_deref());
+            let format = format.and_then(calve_disk::Format::from_name);
+            bases.push((path.0.clone(), format.unwrap_or(calve_disk::Format::Raw)));
+            next = base.and_then(|base| base.base.as_ref());
+        }
+        bases
+    }
+}
+
+/// What is known of an image before anything is done with it.
+pub(crate) fn begin(site: &Site<'_>, image: &Image) -> ImageRecord {
+    let names_kept = image.strategy.replaces() || image.strategy == Strategy::Quarantine;
+    let kept = names_kept.then(|| names::kept(&image.path.0, site.kept, (site.run, image.family)));
+    ImageRecord {
+        family: image.family,
+        place: image.order,
+        path: image.path.0.clone(),
+        strategy: image.strategy,
+        state: ImageState::Prepared,
+        old: Stamped {
+            inode: image.stamp.inode,
+            size: image.stamp.size,
+            modified: image.stamp.modified,
+        },
+        new: None,
+        kept,
+        digest: None,
+        missing: 0,
+        began: now(),
+        ended: None,
+    }
+}
+
+/// Fails where the image is not the file that the plan was made of.
+pub(crate) fn same_as_planned(record: &ImageRecord) -> Result<()> {
+    let found = names::look_at(&record.path)?;
+    let why = if found.inode != record.old.inode {
+        "is another file than when the plan was made"
+    } else if found.size != record.old.size || found.modified != record.old.modified {
+        "was written to since the plan was made"
+    } else {
+        return Ok(());
+    };
+    Err(Error::changed(&record.path, why))
+}
+
+/// Fails where something bears a name that will be needed.
+pub(crate) fn is_free(record: &ImageRecord) -> Result<()> {
+    if !(record.strategy.replaces() || record.strategy == Strategy::Quarantine) {
+        return Ok(());
+    }
+    for name in [Some(names::staged(&record.path)), record.kept.clone()].into_iter().flatten() {
+        if names::look(&name)?.is_some() {
+            return Err(Error::refused(&name, "exists already: move it away first"));
+        }
+    }
+    Ok(())
+}
+
+/// Removes what was prepared for an image that was not switched.
+pub(crate) fn discard(record: &ImageRecord) -> Result<()> {
+    if record.strategy.replaces() { replace::discard(record) } else { Ok(()) }
+}
+
+/// Makes what has to be there before anything is switched, and looks at what would keep it from
+/// being done.
+pub(crate) fn prepare(site: &Site<'_>, of: Of<'_>, record: &mut ImageRecord) -> Result<()> {
+    match record.strategy {
+        Strategy::Upgrade => upgrade::survey(site, of),
+        strategy if strategy.replaces() => replace::make(site, of, record),
+        Strategy::Rebase => {
+            Err(Error::refused(&record.path, "its record of its base cannot be changed"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Does what makes the image a migrated one. Where it is one already, that is seen.
+pub(crate) fn switch(site: &Site<'_>, of: Of<'_>, record: &mut ImageRecord) -> Result<()> {
+    match record.strategy {
+        Strategy::Upgrade => upgrade::carry_out(site, of, record)?,
+        Strategy::Quarantine => replace::put_aside(record)?,
+        strategy if strategy.replaces() => replace::take_place(record)?,
+        _ => {}
+    }
+    (record.state, record.ended) = (ImageState::Switched, Some(now()));
+    Ok(())
+}
+
+/// Makes the image what it was, wherever it was left; `force` also where something was written to
+/// it since.
+pub(crate) fn back(record: &mut ImageRecord, force: bool) -> Result<()> {
+    match record.strategy {
+        Strategy::Upgrade => upgrade::back(record, force)?,
+        Strategy::Quarantine => replace::put_back(record)?,
+        strategy if strategy.replaces() => replace::give_place_back(record, force)?,
+        _ => {}
+    }
+    record.state = ImageState::Undone;
+    Ok(())
+}
+
+/// Gives up the way back of a migrated image, and returns how many bytes that frees.
+pub(crate) fn release(record: &mut ImageRecord) -> Result<u64> {
+    let freed = match record.strategy {
+        Strategy::Upgrade => upgrade::release(record)?,
+        strategy if strategy.replaces() => replace::release(record)?,
+        _ => 0,
+    };
+    record.state = ImageState::Released;
+    Ok(freed)
+}

@@ -1,0 +1,254 @@
+//! Images whose place a new file takes, and images that are put aside.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use calve_convert::{
+    Base, Cache, Control, Copying, Options, Placement, Qcow2Options, Salvage, TargetFormat,
+};
+use calve_disk::units::ClusterSize;
+use calve_disk::{Disk, Format, OpenOptions, take_over_attributes};
+use calve_plan::Strategy;
+use calve_upgrade::Verify;
+
+use super::{Of, Site, same_as_planned};
+use crate::error::{Error, Result};
+use crate::journal::ImageRecord;
+use crate::names;
+
+/// The cluster size that QEMU gives new images.
+const CLUSTER_BITS: u8 = 16;
+
+/// The smallest run of zeros that is left out.
+const SPARSE: u64 = 4096;
+
+/// How often a rescue tries again what could not be read.
+const RETRIES: u32 = 1;
+
+/// Makes the file that is to take the image's place, verified, and like the image in all that the
+/// file system keeps of it.
+pub(crate) fn make(site: &Site<'_>, of: Of<'_>, record: &mut ImageRecord) -> Result<()> {
+    let staged = names::staged(&record.path);
+    match record.strategy {
+        Strategy::Reflink => reflink(site, of, &staged)?,
+        Strategy::Rescue => record.missing = rescue(site, of, &staged)?,
+        _ => record.digest = convert(site, of, &staged)?,
+    }
+    let time = calve_upgrade::written(&record.path)?;
+    let (new, original) = (File::open(&staged), File::open(&record.path));
+    new.and_then(|new| take_over_attributes(&new, &original?))
+        .map_err(|error| Error::host("taking over attributes", &staged, error))?;
+    calve_upgrade::set_written(&staged, time)?;
+    record.new = Some(names::look_at(&staged)?);
+    Ok(())
+}
+
+fn cluster_size() -> ClusterSize {
+    ClusterSize::from_bits(CLUSTER_BITS).unwrap_or(ClusterSize::SECTOR)
+}
+
+/// How the image is opened, with the bases that the plan knows, wherever they are.
+fn open_options(of: Of<'_>) -> OpenOptions {
+    let (bases, base_formats) = of.bases().into_iter().unzip();
+    OpenOptions {
+        format: Some(Format::Qcow1),
+        with_bases: true,
+        bases,
+        base_formats,
+        ..OpenOptions::default()
+    }
+}
+
+fn convert(site: &Site<'_>, of: Of<'_>, staged: &Path) -> Result<Option<String>> {
+    let path = &of.image.path.0;
+    let disk = Disk::open(path, &open_options(of))?;
+    let is_thin = of.image.strategy == Strategy::Convert;
+    let base = if is_thin { base(of, &disk)? } else { None };
+    let options = Options {
+        format: TargetFormat::Qcow2(Qcow2Options {
+            cluster_size: cluster_size(),
+            compress: of.image.packed,
+            base,
+        }),
+        sparse_size: SPARSE,
+        placement: Placement::New,
+        cache: Cache::Writeback,
+        salvage: Salvage::Refuse,
+        copying: Copying::Auto,
+        verify: true,
+        threads: site.threads,
+        rate_limit: site.rate,
+    };
+    let control = Control { stop: site.stop, progress: &|_| {} };
+    Ok(calve_convert::convert(vec![disk], staged, &options, &control)?.blake3)
+}
+
+/// What the new image records of its base, if it has one: the name that the image has for it, or
+/// where the plan says that it is.
+fn base(of: Of<'_>, disk: &Disk) -> Result<Option<Base>> {
+    let Some((path, format)) = of.bases().into_iter().next() else { return Ok(None) };
+    let recorded = disk.top().facts().backing.as_ref().filter(|_| !of.image.base_moved);
+    let name = match recorded {
+        Some(backing) => backing.name.clone(),
+        None => path.as_os_str().as_encoded_bytes().to_owned(),
+    };
+    let (bases, base_formats) = of.bases().into_iter().skip(1).unzip();
+    let open = OpenOptions {
+        format: Some(format),
+        with_bases: true,
+        bases,
+        base_formats,
+        ..OpenOptions::default()
+    };
+    let format = of.image.base_format.clone().unwrap_or_else(|| format.name().to_owned());
+    Ok(Some(Base { name, format, disk: Disk::open(&path, &open)?, layer: Some(1) }))
+}
+
+fn reflink(site: &Site<'_>, of: Of<'_>, staged: &Path) -> Result<()> {
+    let options = calve_upgrade::Options {
+        backing_format: of.image.base_format.clone(),
+        holds: false,
+        verify: Verify::Full,
+        time: None,
+    };
+    let source = Disk::open(&of.image.path.0, &OpenOptions::default())?;
+    calve_upgrade::reflink_to(&source, staged, &options, site.stop)?;
+    Ok(())
+}
+
+/// Copies what is left, and returns how many bytes are missing. The map stays beside the image.
+fn rescue(site: &Site<'_>, of: Of<'_>, staged: &Path) -> Result<u64> {
+    let path = &of.image.path.0;
+    let options = calve_rescue::Options {
+        target: staged.to_owned(),
+        map: map_of(path),
+        format: calve_rescue::TargetFormat::Qcow2(cluster_size()),
+        retries: RETRIES,
+        suspect: Vec::new(),
+    };
+    // What an earlier run left is begun anew: it may be of another file.
+    names::remove(&options.map)?;
+    let open = OpenOptions { host_errors: calve_disk::HostErrors::Lose, ..open_options(of) };
+    let mut control =
+        calve_rescue::Control { stop: site.stop, progress: &|_| {}, label: &mut |_| {} };
+    let done = calve_rescue::rescue(&|| Disk::open(path, &open), &options, &mut control)?;
+    Ok(done.totals.missing)
+}
+
+/// Where the map of a rescue is.
+fn map_of(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".calve-map");
+    PathBuf::from(name)
+}
+
+/// Removes what was made for an image whose place it did not take.
+pub(crate) fn discard(record: &ImageRecord) -> Result<()> {
+    let staged = names::staged(&record.path);
+    calve_disk::PendingFile::remove_leftovers(&staged);
+    if record.strategy == Strategy::Rescue {
+        names::remove(&calve_rescue::working_name(&staged))?;
+        names::remove(&map_of(&record.path))?;
+    }
+    names::remove(&staged)
+}
+
+/// Puts the new file in the image's place, and keeps the original under another name. Nobody else
+/// may use the image meanwhile.
+pub(crate) fn take_place(record: &ImageRecord) -> Result<()> {
+    let (path, staged) = (&record.path, names::staged(&record.path));
+    let new = record.new.ok_or_else(|| Error::changed(&staged, "was never finished"))?;
+    let found = names::look_at(path)?;
+    if found.inode == new.inode {
+        return Ok(());
+    }
+    same_as_planned(record)?;
+    if names::look(&staged)? != Some(new) {
+        return Err(Error::changed(&staged, "is not as it was made"));
+    }
+    let _lock = calve_inplace::open_for_writing(path)?;
+    keep(record)?;
+    names::rename(&staged, path)
+}
+
+/// Gives the original its other name.
+fn keep(record: &ImageRecord) -> Result<()> {
+    let kept = kept_of(record)?;
+    match names::look(kept)? {
+        Some(found) if found.inode == record.old.inode => Ok(()),
+        _ => names::link(&record.path, kept),
+    }
+}
+
+fn kept_of(record: &ImageRecord) -> Result<&Path> {
+    let none = || Error::refused(&record.path, "has no name for its original");
+    record.kept.as_deref().ok_or_else(none)
+}
+
+/// Puts the original in its place again, wherever that was left.
+pub(crate) fn give_place_back(record: &ImageRecord, force: bool) -> Result<()> {
+    let (path, kept) = (&record.path, kept_of(record)?);
+    let found = names::look(path)?;
+    let is_kept = names::look(kept)?.is_some_and(|kept| kept.inode == record.old.inode);
+    if found.is_some_and(|found| found.inode == record.old.inode) {
+        if is_kept {
+            names::remove(kept)?;
+        }
+        return discard(record);
+    }
+    if !is_kept {
+        return Err(Error::refused(kept, "is not there, or another file: nothing can be put back"));
+    }
+    if found != record.new && !force {
+        return Err(Error::changed(path, "was written to since: --force loses that"));
+    }
+    if record.strategy == Strategy::Rescue {
+        names::remove(&map_of(path))?;
+    }
+    let _lock = found.map(|_| calve_inplace::open_for_writing(path)).transpose()?;
+    names::rename(kept, path)
+}
+
+/// Removes the original, and returns how many bytes that frees.
+pub(crate) fn release(record: &ImageRecord) -> Result<u64> {
+    let kept = kept_of(record)?;
+    match names::look(kept)? {
+        Some(found) if found.inode == record.old.inode => {
+            names::remove(kept)?;
+            Ok(found.size)
+        }
+        Some(_) => Err(Error::changed(kept, "is another file than the original")),
+        None => Ok(0),
+    }
+}
+
+/// Gives the image another name, under which nobody looks for it.
+pub(crate) fn put_aside(record: &mut ImageRecord) -> Result<()> {
+    let kept = kept_of(record)?.to_owned();
+    let is_kept = names::look(&kept)?.is_some_and(|kept| kept.inode == record.old.inode);
+    if names::look(&record.path)?.is_none() && is_kept {
+        return Ok(());
+    }
+    same_as_planned(record)?;
+    let _lock = calve_inplace::open_for_writing(&record.path)?;
+    keep(record)?;
+    names::remove(&record.path)
+}
+
+/// Gives the image its name again.
+pub(crate) fn put_back(record: &ImageRecord) -> Result<()> {
+    let (path, kept) = (&record.path, kept_of(record)?);
+    let is_kept = names::look(kept)?.is_some_and(|kept| kept.inode == record.old.inode);
+    match names::look(path)? {
+        Some(found) if found.inode == record.old.inode => {
+            if is_kept {
+                names::remove(kept)
+            } else {
+                Ok(())
+            }
+        }
+        Some(_) => Err(Error::changed(path, "is another file by now")),
+        None if is_kept => names::rename(kept, path),
+        None => Err(Error::refused(kept, "is not there: nothing can be put back")),
+    }
+}
