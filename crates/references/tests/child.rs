@@ -508,17 +508,17 @@ fn stock_qemu_finds_what_it_would_have_written_itself() {
     }
     let (mut count, mut refused) = (0, 0);
     for (options, names) in [
-        ("compat=1.1", ["base.qcow", &*long]),
-        ("compat=0.10", ["base.qcow", &long]),
-        ("compat=1.1,cluster_size=512", ["base.qcow2", &long]),
-        ("compat=0.10,cluster_size=512", ["a-longer-name.qcow2", &long]),
-        ("cluster_size=4096,refcount_bits=64", ["base.qcow", "base.qcow2"]),
-        ("cluster_size=2M,extended_l2=on,lazy_refcounts=on", ["base.qcow2", &long]),
-        ("compression_type=zstd", ["base.qcow", "a-longer-name.qcow2"]),
-        ("data_file=data.raw", ["base.qcow", "a-longer-name.qcow2"]),
-        (LUKS, ["base.qcow", "base.qcow2"]),
+        ("compat=1.1", &["base.qcow", &*long][..]),
+        ("compat=0.10", &["base.qcow", &long]),
+        ("compat=1.1,cluster_size=512", &["base.qcow2", &long]),
+        ("compat=0.10,cluster_size=512", &["a-longer-name.qcow2", &long]),
+        ("cluster_size=4096,refcount_bits=64", &["base.qcow", "base.qcow2"]),
+        ("cluster_size=2M,extended_l2=on,lazy_refcounts=on", &["base.qcow2", &long]),
+        ("compression_type=zstd", &["base.qcow", "a-longer-name.qcow2"]),
+        ("data_file=data.raw", &["base.qcow", "a-longer-name.qcow2"]),
+        (LUKS, &["base.qcow2"]),
     ] {
-        for new in names {
+        for &new in names {
             std::fs::write(at.join("base.qcow"), &base).expect("written");
             create_overlay(at, options);
             match is_followed_as_stock_does(at, options, new, &content) {
