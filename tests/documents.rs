@@ -50,6 +50,7 @@ fn links_between_documents_lead_somewhere() {
         "docs/upgrade.md",
         "docs/rescue.md",
         "docs/rebuild.md",
+        "docs/references.md",
         "docs/untrusted.md",
         "docs/evidence.md",
         "docs/examine.md",
@@ -69,8 +70,18 @@ fn links_between_documents_lead_somewhere() {
 fn every_file_of_the_sources_has_its_line_in_the_architecture() {
     let text = document("docs/architecture.md");
     let crates = [
-        "confine", "convert", "disk", "evidence", "examine", "fleet", "fuzzing", "rebuild",
-        "rescue", "scan", "upgrade",
+        "confine",
+        "convert",
+        "disk",
+        "evidence",
+        "examine",
+        "fleet",
+        "fuzzing",
+        "rebuild",
+        "references",
+        "rescue",
+        "scan",
+        "upgrade",
     ]
     .map(|name| format!("crates/{name}/src"));
     for folder in crates.into_iter().chain(["src".to_owned()]) {

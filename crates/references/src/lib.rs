@@ -14,6 +14,7 @@
 //! Nothing is written but by [`replace()`] and [`Child`].
 
 mod changes;
+mod child;
 mod error;
 mod libvirt;
 mod mention;
@@ -27,6 +28,7 @@ pub mod limits;
 use std::path::Path;
 
 pub use changes::{Change, Changes, normalised};
+pub use child::{Backing, Child, HEADER_RECORD, HeaderChange, Settled};
 pub use error::{Error, Result};
 pub use patch::patch;
 pub use proxmox::Storages;

@@ -11,7 +11,7 @@ use quick_xml::Reader;
 use quick_xml::events::{BytesDecl, BytesStart, Event};
 
 use crate::error::{Error, Result};
-use crate::limits::MAX_DEPTH;
+use crate::limits::{MAX_ATTRIBUTES, MAX_DEPTH};
 use crate::mention::mention;
 use crate::splices::{Splices, line};
 use crate::{Changes, Rewritten};
@@ -150,6 +150,9 @@ impl Walk<'_> {
     fn attributes(&self, tag: &BytesStart) -> std::result::Result<Vec<(String, Value)>, String> {
         let mut attributes = Vec::new();
         for attribute in tag.attributes() {
+            if attributes.len() == MAX_ATTRIBUTES {
+                return Err(format!("has an element with more than {MAX_ATTRIBUTES} attributes"));
+            }
             let attribute = attribute.map_err(|error| error.to_string())?;
             let value = Value::of(&attribute, self.text)?;
             attributes.push((attribute.key.0.to_owned(), value));

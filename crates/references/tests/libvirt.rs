@@ -220,6 +220,8 @@ fn what_is_no_document_is_refused_with_its_line() {
     refused(b"<domain>\n\xE9</domain>", 2);
     refused(b"<?xml version='1.0' encoding='ISO-8859-1'?><domain/>", 1);
     refused("<a>".repeat(300).as_bytes(), 1);
+    let attributes: String = (0..300).map(|number| format!(" a{number}=''")).collect();
+    refused(format!("<domain{attributes}/>").as_bytes(), 1);
     refused(&vec![b' '; calve_references::limits::MAX_CONFIGURATION + 1], 1);
 }
 
