@@ -81,6 +81,7 @@ impl Image {
     fn options(&self, args: &UpgradeArgs) -> Result<Options, Failure> {
         Ok(Options {
             backing_format: self.backing_format.clone(),
+            backing_name: None,
             holds: args.hold,
             verify: match args.verify {
                 VerifyHow::Tables => Verify::Tables,

@@ -117,8 +117,15 @@ impl Family {
 /// [`Error::Catalogue`].
 pub fn families(catalogue: &Catalogue, votes: Option<&dyn Votes>) -> Result<Vec<Family>> {
     let mut graph = Graph::load(catalogue)?;
+    // What names say comes first: no guess may contradict it.
+    let mut left = Vec::new();
     for number in 0..graph.overlays.len() {
-        graph.join(catalogue, number, votes)?;
+        if !graph.join_by_name(catalogue, number)? {
+            left.push(number);
+        }
+    }
+    for number in left {
+        graph.join_by_guess(catalogue, number, votes)?;
     }
     Ok(tree::families(graph))
 }
@@ -131,6 +138,8 @@ struct Graph {
     places: HashMap<i64, usize>,
     overlays: Vec<Overlay>,
     edges: Vec<Edge>,
+    /// The base of each overlay that has an edge.
+    bases: HashMap<usize, usize>,
     broken: Vec<Broken>,
 }
 
@@ -140,6 +149,12 @@ struct Overlay {
     member: usize,
     name: Vec<u8>,
     time: Option<u32>,
+}
+
+impl Overlay {
+    fn broken(&self, why: Why, candidates: Vec<Candidate>) -> Broken {
+        Broken { overlay: self.member, name: self.name.clone(), why, candidates }
+    }
 }
 
 impl Graph {
@@ -183,8 +198,25 @@ impl Graph {
         Ok(place)
     }
 
-    /// Finds the base of an overlay.
-    fn join(
+    /// Finds the base of an overlay where its name leads; says whether that settles it.
+    fn join_by_name(&mut self, catalogue: &Catalogue, number: usize) -> Result<bool> {
+        let overlay = self.overlays[number].clone();
+        let member = self.members[overlay.member].clone();
+        if names::is_protocol(&overlay.name) {
+            self.broken.push(overlay.broken(Why::Protocol, Vec::new()));
+            return Ok(true);
+        }
+        let Some((path, inside)) = names::place_of(&member, &overlay.name) else {
+            return Ok(false);
+        };
+        let Some(row) = catalogue.find(&path, &inside)? else { return Ok(false) };
+        let evidence = candidates::evidence(&member, &overlay, &row);
+        self.edge(catalogue, &overlay, row.id, (path, How::Name, evidence))?;
+        Ok(true)
+    }
+
+    /// Finds the base of an overlay whose name leads nowhere.
+    fn join_by_guess(
         &mut self,
         catalogue: &Catalogue,
         number: usize,
@@ -192,26 +224,9 @@ impl Graph {
     ) -> Result<()> {
         let overlay = self.overlays[number].clone();
         let member = self.members[overlay.member].clone();
-        let broken = |why, candidates| Broken {
-            overlay: overlay.member,
-            name: overlay.name.clone(),
-            why,
-            candidates,
-        };
-        if names::is_protocol(&overlay.name) {
-            self.broken.push(broken(Why::Protocol, Vec::new()));
-            return Ok(());
-        }
-        let named = names::place_of(&member, &overlay.name);
-        let found = match &named {
-            Some((path, inside)) => catalogue.find(path, inside)?,
-            None => None,
-        };
-        if let (Some(row), Some((path, _))) = (found, named) {
-            let evidence = candidates::evidence(&member, &overlay, &row);
-            return self.edge(catalogue, &overlay, row.id, (path, How::Name, evidence));
-        }
         let mut candidates = candidates::candidates(catalogue, &member, &overlay)?;
+        // What lies on the overlay has what its base has, and is not that.
+        candidates.retain(|candidate| !self.lies_on(candidate.row, overlay.member));
         if let Some(votes) = votes.filter(|_| member.member.is_none()) {
             candidates::count_votes(&mut candidates, &member.path, votes);
         }
@@ -221,10 +236,24 @@ impl Graph {
                 self.edge(catalogue, &overlay, best.row, (best.path, how, best.evidence))
             }
             None => {
-                self.broken.push(broken(Why::Missing, candidates));
+                self.broken.push(overlay.broken(Why::Missing, candidates));
                 Ok(())
             }
         }
+    }
+
+    /// Whether a row is the member, or lies on it, over however many bases.
+    fn lies_on(&self, row: i64, member: usize) -> bool {
+        let mut next = self.places.get(&row).copied();
+        // In a circle that names make it ends all the same.
+        for _ in 0..=self.bases.len() {
+            match next {
+                Some(place) if place == member => return true,
+                Some(place) => next = self.bases.get(&place).copied(),
+                None => return false,
+            }
+        }
+        false
     }
 
     fn edge(
@@ -241,6 +270,7 @@ impl Graph {
                 None => return Ok(()),
             },
         };
+        self.bases.insert(overlay.member, base);
         self.edges.push(Edge { overlay: overlay.member, base, path, how, evidence });
         Ok(())
     }

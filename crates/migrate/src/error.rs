@@ -21,6 +21,9 @@ pub enum Error {
     /// A rescue failed.
     #[error(transparent)]
     Rescue(#[from] calve_rescue::Error),
+    /// What an overlay records of its base could not be changed.
+    #[error(transparent)]
+    References(#[from] calve_references::Error),
     /// An image is not as it should be: not the file of the plan, or not as it was left.
     #[error("{}: {why}", path.display())]
     Changed {
@@ -160,6 +163,8 @@ impl Error {
                 calve_rescue::Error::Stopped => Cause::Stopped,
                 _ => Cause::Refused,
             },
+            Self::References(calve_references::Error::Disk(error)) => of_disk(error),
+            Self::References(_) => Cause::Refused,
             Self::Changed { .. } => Cause::Changed,
             Self::Refused { .. } => Cause::Refused,
             Self::Hook { .. } => Cause::Hook,

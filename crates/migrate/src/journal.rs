@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use calve_plan::{Kept, Strategy};
+use calve_references::HeaderChange;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use crate::error::{Cause, Error, Result};
@@ -147,6 +148,8 @@ pub struct ImageRecord {
     pub new: Option<Stamped>,
     /// Where the original is kept.
     pub kept: Option<PathBuf>,
+    /// What its header was, and is, where only that is changed.
+    pub header: Option<HeaderChange>,
     /// BLAKE3 of the disk.
     pub digest: Option<String>,
     /// Bytes of the disk that are missing.
@@ -291,7 +294,7 @@ impl Journal {
     /// The images of a family that were begun, in order.
     pub fn images(&self, run: i64, family: u64) -> Result<Vec<ImageRecord>> {
         let sql = "SELECT family, place, path, strategy, state, old_inode, old_size, old_modified, \
-                   new_inode, new_size, new_modified, kept, digest, missing, began, ended \
+                   new_inode, new_size, new_modified, kept, digest, missing, began, ended, header \
                    FROM migrated_image WHERE run = ?1 AND family = ?2 ORDER BY place";
         self.query(sql, [run, family.cast_signed()], image)
     }
@@ -300,9 +303,10 @@ impl Journal {
     pub fn set_image(&self, run: i64, image: &ImageRecord) -> Result<()> {
         let sql = "INSERT OR REPLACE INTO migrated_image (run, family, place, path, strategy, \
                    state, old_inode, old_size, old_modified, new_inode, new_size, new_modified, \
-                   kept, digest, missing, began, ended) \
-                   VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16,?17)";
+                   kept, digest, missing, began, ended, header) \
+                   VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16,?17,?18)";
         let (old, new) = (image.old, image.new);
+        let header = image.header.as_ref().and_then(|it| serde_json::to_string(it).ok());
         self.execute(
             sql,
             params![
@@ -322,7 +326,8 @@ impl Journal {
                 image.digest,
                 image.missing.cast_signed(),
                 image.began,
-                image.ended
+                image.ended,
+                header
             ],
         )
     }
@@ -370,6 +375,10 @@ fn image(row: &Row<'_>) -> rusqlite::Result<ImageRecord> {
         missing: number(13)?,
         began: row.get(14)?,
         ended: row.get(15)?,
+        header: match row.get::<_, Option<String>>(16)? {
+            None => None,
+            Some(header) => Some(serde_json::from_str(&header).map_err(|_| odd(16))?),
+        },
     })
 }
 

@@ -4,6 +4,7 @@
 //! it came. Preparing changes no image, and switching is one step of the file system, or an upgrade,
 //! which is one sector.
 
+mod rebase;
 mod replace;
 mod upgrade;
 
@@ -12,6 +13,7 @@ use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
 use calve_plan::{Family, Image, Kept, Strategy};
+use calve_upgrade::Time;
 
 use crate::error::{Error, Result};
 use crate::journal::{ImageRecord, ImageState, Stamped, now};
@@ -36,6 +38,12 @@ pub(crate) struct Of<'a> {
 }
 
 impl Of<'_> {
+    /// The name that is recorded of the base, where that is another one than before.
+    fn other_base_name(self) -> Option<Vec<u8>> {
+        let base = self.image.base.as_ref().filter(|_| self.image.base_moved)?;
+        Some(base.0.as_os_str().as_encoded_bytes().to_owned())
+    }
+
     /// The files behind the image, the nearest first, with their formats as they are before the
     /// family is migrated.
     fn bases(self) -> Vec<(PathBuf, calve_disk::Format)> {
@@ -53,6 +61,17 @@ impl Of<'_> {
             next = base.and_then(|base| base.base.as_ref());
         }
         bases
+    }
+}
+
+/// Nanoseconds in a second.
+const SECOND: i64 = 1_000_000_000;
+
+/// When a file was written last.
+fn time_of(stamp: &Stamped) -> Time {
+    Time {
+        seconds: stamp.modified.div_euclid(SECOND),
+        nanoseconds: stamp.modified.rem_euclid(SECOND),
     }
 }
 
@@ -74,6 +93,7 @@ pub(crate) fn begin(site: &Site<'_>, image: &Image) -> ImageRecord {
         new: None,
         kept,
         digest: None,
+        header: None,
         missing: 0,
         began: now(),
         ended: None,
@@ -117,9 +137,7 @@ pub(crate) fn prepare(site: &Site<'_>, of: Of<'_>, record: &mut ImageRecord) -> 
     match record.strategy {
         Strategy::Upgrade => upgrade::survey(site, of),
         strategy if strategy.replaces() => replace::make(site, of, record),
-        Strategy::Rebase => {
-            Err(Error::refused(&record.path, "its record of its base cannot be changed"))
-        }
+        Strategy::Rebase => rebase::plan(of, record),
         _ => Ok(()),
     }
 }
@@ -128,6 +146,7 @@ pub(crate) fn prepare(site: &Site<'_>, of: Of<'_>, record: &mut ImageRecord) -> 
 pub(crate) fn switch(site: &Site<'_>, of: Of<'_>, record: &mut ImageRecord) -> Result<()> {
     match record.strategy {
         Strategy::Upgrade => upgrade::carry_out(site, of, record)?,
+        Strategy::Rebase => rebase::carry_out(record)?,
         Strategy::Quarantine => replace::put_aside(record)?,
         strategy if strategy.replaces() => replace::take_place(record)?,
         _ => {}
@@ -141,6 +160,7 @@ pub(crate) fn switch(site: &Site<'_>, of: Of<'_>, record: &mut ImageRecord) -> R
 pub(crate) fn back(record: &mut ImageRecord, force: bool) -> Result<()> {
     match record.strategy {
         Strategy::Upgrade => upgrade::back(record, force)?,
+        Strategy::Rebase => rebase::back(record)?,
         Strategy::Quarantine => replace::put_back(record)?,
         strategy if strategy.replaces() => replace::give_place_back(record, force)?,
         _ => {}

@@ -14,6 +14,9 @@ use crate::cost;
 use crate::plan::{Damaged, Family, Image, PathText, Stamp, Strategy, Way, Wishes};
 use crate::survey::{Surveyed, Surveyor, Tables};
 
+/// Why an overlay gets another name of its base.
+const MOVED: &str = "its base is elsewhere than it says, as what they hold shows";
+
 /// What is done with an image, and why.
 struct Fate {
     strategy: Strategy,
@@ -111,11 +114,9 @@ impl Members<'_> {
                  say so"
             ));
         }
-        if edge.how == How::Content && (!overlay.is_version1() || self.has_encrypted()) {
+        if let Some(format) = other_format(overlay).filter(|_| base.is_version1()) {
             let (overlay, base) = (name(overlay), name(base));
-            return Some(format!(
-                "{overlay} does not lead to its base {base}: qemu-img rebase -u says so in it"
-            ));
+            return Some(format!("{overlay} takes {base}, which is version 1, for {format}"));
         }
         let format = base.seen.resembles.as_deref().filter(|_| base.seen.image.is_none());
         format
@@ -138,11 +139,11 @@ impl Members<'_> {
     /// The fate of a file that is not version 1.
     fn other(&self, place: usize) -> Fate {
         let row = &self.rows[place];
-        let recorded = row.seen.image.as_ref().and_then(|image| image.backing_format.as_deref());
-        let is_over = self.base(place).is_some_and(|(base, _)| self.rows[base].is_version1());
-        match recorded {
-            Some("qcow") if is_over => {
-                Fate::new(Strategy::Rebase, "records that its base is version 1")
+        let base = self.base(place).filter(|_| row.seen.image.is_some());
+        match base {
+            Some((_, edge)) if edge.how == How::Content => Fate::new(Strategy::Rebase, MOVED),
+            Some((base, _)) if self.rows[base].is_version1() => {
+                Fate::new(Strategy::Rebase, "its base is version 1, and will not be")
             }
             _ => Fate::new(Strategy::Leave, "is not version 1"),
         }
@@ -180,7 +181,6 @@ impl Members<'_> {
     /// The fate of a version 1 image that nothing is the matter with.
     fn whole(&self, place: usize) -> Fate {
         let base = self.base(place);
-        let is_moved = base.is_some_and(|(_, edge)| edge.how == How::Content);
         if self.is_encrypted(place) {
             let reason = "stays encrypted as it is: nobody needs its passphrase";
             return Fate::new(Strategy::Upgrade, reason);
@@ -195,10 +195,9 @@ impl Members<'_> {
             Way::Flatten if base.is_some() => {
                 Fate::new(Strategy::Flatten, "gets what its bases hold")
             }
-            _ if is_moved => Fate::new(
-                Strategy::Convert,
-                "its base is elsewhere than it says, as what they hold shows",
-            ),
+            Way::Upgrade if base.is_some_and(|(_, edge)| edge.how == How::Content) => {
+                Fate::new(Strategy::Upgrade, MOVED)
+            }
             Way::Upgrade => Fate::new(Strategy::Upgrade, "only tables are written"),
             Way::Reflink => Fate::new(Strategy::Reflink, "a clone shares its blocks"),
             Way::Convert | Way::Flatten => Fate::new(Strategy::Convert, "gets clusters of 64 KiB"),
@@ -276,4 +275,10 @@ impl Members<'_> {
 fn name(row: &Row) -> String {
     let path: &Path = &row.path;
     escaped(path.as_os_str().as_encoded_bytes())
+}
+
+/// The format that an overlay records of its base, where that is not version 1.
+fn other_format(overlay: &Row) -> Option<&str> {
+    let format = overlay.seen.image.as_ref()?.backing_format.as_deref()?;
+    (format != Format::Qcow1.name()).then_some(format)
 }

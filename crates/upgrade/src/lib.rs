@@ -40,6 +40,9 @@ pub use undo::{Recovered, State};
 pub struct Options {
     /// The format of the backing file, which qcow2 records. Wanted where there is one.
     pub backing_format: Option<String>,
+    /// The name of the backing file that is recorded, where the image's own does not lead to it any
+    /// more.
+    pub backing_name: Option<Vec<u8>>,
     /// Whether the old tables, and what nothing refers to, are counted as in use, so that nothing
     /// that writes to the image reuses them.
     pub holds: bool,

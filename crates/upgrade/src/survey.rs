@@ -234,8 +234,8 @@ fn backing(
     };
     match &options.backing_format {
         Some(format) => {
-            let (name, format) = (reference.name.clone(), format.clone());
-            Ok(Some(RecordedBacking { name, format }))
+            let name = options.backing_name.as_ref().unwrap_or(&reference.name).clone();
+            Ok(Some(RecordedBacking { name, format: format.clone() }))
         }
         None => Err(Error::Refused {
             path: path.to_owned(),

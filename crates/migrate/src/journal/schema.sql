@@ -40,6 +40,8 @@ CREATE TABLE IF NOT EXISTS migrated_image (
     new_modified INTEGER,
     -- Where the original is kept; none where the file itself knows the way back.
     kept BLOB,
+    -- Of an overlay whose header is changed: what that was and is, as JSON.
+    header TEXT,
     -- BLAKE3 of the disk, read before and after by other code.
     digest TEXT,
     -- Bytes of the disk that are missing.

@@ -87,11 +87,8 @@ fn convert(site: &Site<'_>, of: Of<'_>, staged: &Path) -> Result<Option<String>>
 /// where the plan says that it is.
 fn base(of: Of<'_>, disk: &Disk) -> Result<Option<Base>> {
     let Some((path, format)) = of.bases().into_iter().next() else { return Ok(None) };
-    let recorded = disk.top().facts().backing.as_ref().filter(|_| !of.image.base_moved);
-    let name = match recorded {
-        Some(backing) => backing.name.clone(),
-        None => path.as_os_str().as_encoded_bytes().to_owned(),
-    };
+    let recorded = disk.top().facts().backing.as_ref().map(|backing| backing.name.clone());
+    let name = of.other_base_name().or(recorded).unwrap_or_default();
     let (bases, base_formats) = of.bases().into_iter().skip(1).unzip();
     let open = OpenOptions {
         format: Some(format),
@@ -107,6 +104,7 @@ fn base(of: Of<'_>, disk: &Disk) -> Result<Option<Base>> {
 fn reflink(site: &Site<'_>, of: Of<'_>, staged: &Path) -> Result<()> {
     let options = calve_upgrade::Options {
         backing_format: of.image.base_format.clone(),
+        backing_name: of.other_base_name(),
         holds: false,
         verify: Verify::Full,
         time: None,

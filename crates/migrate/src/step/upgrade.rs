@@ -4,28 +4,19 @@ use std::path::Path;
 
 use calve_upgrade::{InPlace, Options, State, Time, Verify};
 
-use super::{Of, Site};
+use super::{Of, Site, time_of};
 use crate::error::{Error, Result};
-use crate::journal::{ImageRecord, Stamped};
+use crate::journal::ImageRecord;
 use crate::names;
-
-/// Nanoseconds in a second.
-const SECOND: i64 = 1_000_000_000;
 
 fn options(site: &Site<'_>, of: Of<'_>, time: Time) -> Options {
     Options {
         backing_format: of.image.base_format.clone(),
+        backing_name: of.other_base_name(),
         // What is kept for days has to be there after those days, whatever a guest writes.
         holds: matches!(site.kept, calve_plan::Kept::Days(_)),
         verify: Verify::Full,
         time: Some(time),
-    }
-}
-
-fn time_of(stamp: &Stamped) -> Time {
-    Time {
-        seconds: stamp.modified.div_euclid(SECOND),
-        nanoseconds: stamp.modified.rem_euclid(SECOND),
     }
 }
 
