@@ -34,6 +34,11 @@ impl<'a> Input<'a> {
         (image.len() <= MAX_FILE).then_some(Self { image, tail: *tail })
     }
 
+    /// The same way of looking, at another file.
+    pub(crate) fn at<'b>(&self, image: &'b [u8]) -> Input<'b> {
+        Input { image, tail: self.tail }
+    }
+
     /// The bytes of an input that looks at a sketch as it is meant, as far as a tail can say it:
     /// passphrase and base are others.
     pub fn from_sketch(sketch: &Sketch, random: &mut Random) -> Vec<u8> {

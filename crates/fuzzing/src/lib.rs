@@ -5,6 +5,7 @@
 //! [`seed()`] and change them with [`mutate()`], which knows where headers and tables are.
 
 mod disks;
+mod folder;
 mod hostile;
 mod input;
 mod mutate;

@@ -1,9 +1,12 @@
 //! The targets: one file for each.
 
+mod carve;
+mod check;
 mod extents;
 mod header;
 mod inflate;
 mod qcow2;
+mod rescue;
 mod upgrade;
 
 use crate::seeds::Kind;
@@ -26,6 +29,9 @@ pub const TARGETS: &[Target] = &[
     Target { name: "qcow2", kind: Kind::Qcow2, run: qcow2::run },
     Target { name: "upgrade", kind: Kind::Version1, run: upgrade::run },
     Target { name: "inflate", kind: Kind::Stream, run: inflate::run },
+    Target { name: "check", kind: Kind::Version1, run: check::run },
+    Target { name: "rescue", kind: Kind::Version1, run: rescue::run },
+    Target { name: "carve", kind: Kind::Version1, run: carve::run },
 ];
 
 /// The target of this name.

@@ -46,6 +46,21 @@ fn any_stream_unpacks_as_a_second_decoder_unpacks_it() {
     share("inflate", 600);
 }
 
+#[test]
+fn any_loss_is_told_by_a_check_and_mending_loses_nothing() {
+    share("check", 200);
+}
+
+#[test]
+fn any_disk_is_rescued_to_the_byte_and_the_sector_and_a_stopped_run_goes_on() {
+    share("rescue", 100);
+}
+
+#[test]
+fn any_file_is_laid_out_and_carved_once_and_reports_can_be_read() {
+    share("carve", 100);
+}
+
 /// What libFuzzer runs are the same targets, each under its name.
 #[test]
 fn every_target_has_its_program_for_libfuzzer() {

@@ -4,10 +4,10 @@ mod find;
 mod order;
 mod sights;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use calve_disk::Result;
-use calve_disk::units::{GuestOffset, GuestRange, HostOffset, in_memory};
+use calve_disk::units::{GuestOffset, GuestRange, HostOffset};
 
 use crate::header::{put, step};
 use crate::layout::Layout;
@@ -42,8 +42,8 @@ struct Placed {
 pub fn l1(source: &Patched) -> Result<Rebuilt> {
     let layout = Layout::of(source)?;
     let found = find::tables(source, &layout)?;
-    let first = match found.slots.first() {
-        Some(Slot::Good(at)) => Some(*at),
+    let first = match found.slots.get(0) {
+        Some(Slot::Good(at)) => Some(at),
         _ => None,
     };
     let belongs = sights::look_behind(source, &layout, &found.lost, first)?;
@@ -66,7 +66,9 @@ pub fn l1(source: &Patched) -> Result<Rebuilt> {
         steps.push(entry_step(&layout, at, *slot, placed));
     }
     let guessed = placed.iter().filter(|(_, placed)| placed.confidence < Confidence::Strong);
-    let suspect: BTreeSet<u64> = guessed.map(|(slot, _)| *slot).chain(left.doubtful).collect();
+    let mut suspect: Vec<u64> = guessed.map(|(slot, _)| *slot).chain(left.doubtful).collect();
+    suspect.sort_unstable();
+    suspect.dedup();
     Ok(Rebuilt {
         source: source.with(&patches)?,
         suspect: joined(suspect.iter().map(|slot| guest_of(&layout, *slot))),
@@ -76,7 +78,7 @@ pub fn l1(source: &Patched) -> Result<Rebuilt> {
 }
 
 fn is_free(found: &Found, slot: u64) -> bool {
-    matches!(found.slots.get(in_memory(slot)), Some(Slot::Empty | Slot::Bad))
+    matches!(found.slots.get(slot), Some(Slot::Empty | Slot::Bad))
 }
 
 /// Writes the new entries, to a new place where the old one cannot hold them, and says where the
@@ -104,9 +106,9 @@ fn write(
     let at = source.length().next_multiple_of(MOVED_TO);
     let mut bytes = vec![0; found.slots.len() * 8];
     for (slot, entry) in (0u64..).zip(bytes.as_chunks_mut::<8>().0) {
-        let good = match found.slots[in_memory(slot)] {
-            Slot::Good(table) => table,
-            Slot::Empty | Slot::Bad => 0,
+        let good = match found.slots.get(slot) {
+            Some(Slot::Good(table)) => table,
+            Some(Slot::Empty | Slot::Bad) | None => 0,
         };
         *entry = placed.get(&slot).map_or(good, |placed| placed.table).to_be_bytes();
     }

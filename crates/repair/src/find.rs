@@ -4,12 +4,14 @@ use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::Arc;
 
-use calve_disk::formats::qcow1::{Dialect, Leads, MetEntry, Qcow1Image};
+use calve_disk::formats::qcow1::{Leads, MetEntry, Qcow1Image};
 use calve_disk::units::{ClusterSize, GuestRange, HostOffset};
-use calve_disk::{Claim, Error as DiskError, Image, Owner, Specific, StorageMut};
+use calve_disk::{Claim, Error as DiskError, Image, Owner, StorageMut};
 
 use crate::Mend;
+use crate::cut::Cut;
 use crate::error::Result;
+use crate::spared::Spared;
 
 /// Entries of one round, and shared clusters that are looked for at once: some MiB of memory.
 const MOST: usize = 1 << 16;
@@ -53,25 +55,15 @@ impl Edit {
 /// Entries that lead behind the end of the file, the first ones, if there are any.
 pub(crate) fn behind_the_end(storage: &Arc<dyn StorageMut>) -> Result<Option<Round>> {
     let image = open(storage)?;
-    let (mut round, guarded) = (Round::of(&image), guarded(&image));
+    let (mut round, spared) = (Round::of(&image), Spared::of(&image)?);
     image.entries(&mut |met| {
-        let is_ours = met.leads == Leads::Behind && !guarded.contains(&met.place.get());
+        let is_ours = met.leads == Leads::Behind && !spared.has(met.place.get());
         if is_ours && round.edits.len() < MOST {
             round.edits.push(Edit::of(storage, &met, None)?);
         }
         Ok(())
     })?;
     Ok((!round.edits.is_empty()).then_some(round))
-}
-
-/// The entries that Xen's tapdisk has a checksum of: changing one would make the others suspect.
-fn guarded(image: &Qcow1Image) -> Range<u64> {
-    match &image.facts().specific {
-        Specific::Qcow1(facts) if facts.dialect != Dialect::Qemu => {
-            facts.l1_at..facts.l1_at.saturating_add(facts.l1_entries * 8)
-        }
-        _ => 0..0,
-    }
 }
 
 /// Shared clusters from a place of the file on.
@@ -91,20 +83,23 @@ pub(crate) fn shared(storage: &Arc<dyn StorageMut>, from: u64) -> Result<Shared>
     let image = open(storage)?;
     let mut round = Round::of(&image);
     let mut overlaps = Overlaps::new(from, round.length, round.cluster);
+    let mut cut = Cut::new(&**storage, round.length, round.cluster);
     image.claims(&mut |claim| {
         overlaps.add(&claim);
-        Ok(())
+        cut.add(&claim)
     })?;
     let next = overlaps.next;
     if overlaps.ranges.is_empty() {
         return Ok(Shared { round: None, is_cut: false, next });
     }
     round.new_length = round.cluster.ceil(overlaps.reach);
-    let (mut met_before, mut is_cut) = (HashSet::new(), false);
+    let (spared, mut met_before, mut is_cut) =
+        (Spared::of(&image)?, HashSet::new(), cut.is_found());
     image.entries(&mut |met| {
         is_cut |= matches!(met.leads, Leads::Cut | Leads::Behind);
         let Leads::Cluster(at) = met.leads else { return Ok(()) };
-        if overlaps.contain(at.get()) && !met_before.insert(at) && round.edits.len() < MOST {
+        let is_another = overlaps.contain(at.get()) && !met_before.insert(at);
+        if is_another && !spared.has(met.place.get()) && round.edits.len() < MOST {
             let to = HostOffset::new(round.new_length);
             round.new_length += round.cluster.bytes();
             round.edits.push(Edit::of(storage, &met, Some((at, to)))?);

@@ -3,6 +3,8 @@
 //!
 //! ```text
 //! find        the table entries that can be mended, so many at a time
+//! cut         whether the file ends inside of something, and must not become longer
+//! spared      entries that must not change, since something else stands there too
 //! round       mends those: note, copies, sync, entries, sync, note away; and takes that back
 //! record      the note
 //! tail        the room at the end that nothing refers to
@@ -11,10 +13,12 @@
 //! After every single write the image is one with the same disk: a round changes entries, and
 //! each of them is right before and after it was changed, whatever became of the others.
 
+mod cut;
 mod error;
 mod find;
 mod record;
 mod round;
+mod spared;
 mod tail;
 
 use std::sync::Arc;

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
+use calve_disk::codec::aes::Passphrase;
 use calve_disk::formats::qcow1::Qcow1Image;
 use calve_disk::{Disk, HostErrors, Layer, Storage};
 use calve_rescue::{
@@ -10,8 +11,11 @@ use calve_rescue::{
 };
 use calve_testkit::{Builder, Memory, XenOrder};
 
-/// What is rescued of a file.
+const PASSPHRASE: &[u8] = b"sesame";
+
+/// What is rescued of a file, encrypted or not.
 fn rescued(make: &dyn Fn() -> Box<dyn Storage>) -> Summary {
+    let key = Passphrase::new(PASSPHRASE.to_vec());
     let folder = tempfile::tempdir().expect("a folder");
     let path = |name: &str| Path::join(folder.path(), name);
     let options = Options {
@@ -22,7 +26,7 @@ fn rescued(make: &dyn Fn() -> Box<dyn Storage>) -> Summary {
         suspect: Vec::new(),
     };
     let open = || {
-        let image = Qcow1Image::open_with(make(), None, HostErrors::Lose)?;
+        let image = Qcow1Image::open_with(make(), Some(&key), HostErrors::Lose)?;
         Ok(Disk::of_layers(vec![Layer::detached(Box::new(image))]))
     };
     let stop = AtomicBool::new(false);
@@ -72,4 +76,20 @@ fn the_name_of_the_base_may_be_unreadable() {
     let builder = builder.backing(b"base.raw");
     let Totals { good, missing, .. } = rescued_without(&builder.build(), end..end + 8);
     assert_eq!((good, missing), (512, (64 << 10) - 512));
+}
+
+/// A disk that ends inside a sector needs the whole of that sector to be decrypted, which is no
+/// reason to lose what else was read together with it.
+#[test]
+fn a_bad_sector_of_an_encrypted_disk_of_any_size_is_one_sector() {
+    let mut builder = Builder::new(12, 9, 3 * 4096 - 100).encrypted(PASSPHRASE);
+    let at = builder.plain(0, &[1; 4096]);
+    for cluster in 1..3 {
+        assert_eq!(builder.plain(cluster, &[1; 4096]), at + cluster * 4096);
+    }
+    let image = builder.build();
+    for (bad, gone) in [(at + 512, 512), (at + 3 * 4096 - 512, 412)] {
+        let Totals { good, missing, .. } = rescued_without(&image, bad..bad + 512);
+        assert_eq!((good, missing), (3 * 4096 - 100 - gone, gone), "{bad:#x}");
+    }
 }

@@ -25,5 +25,5 @@ pub use notes::Notes;
 pub use pack::{Encryption, deflated};
 pub use planted::{Kind, Planted};
 pub use random::{Random, Sketch, seeds};
-pub use reference::{Reference, inflated, read};
+pub use reference::{Reference, inflated, read, read_around};
 pub use storage::{Access, Faulty, Memory, Recorder, Recording};

@@ -1,5 +1,7 @@
 //! The slow, obvious reader: one guest byte at a time, straight from the rules, nothing kept.
 
+use std::ops::Range;
+
 use crate::pack::Encryption;
 
 /// What an image holds, byte by byte: `None` is lost.
@@ -13,9 +15,24 @@ const HEADER: u64 = 48;
 /// # Panics
 /// Where the image has no header.
 pub fn read(image: &[u8], passphrase: Option<&[u8]>, base: &[Option<u8>]) -> Reference {
+    read_around(image, passphrase, base, &[])
+}
+
+/// As [`read()`], where the host cannot read the ranges `bad` of the file, which are whole sectors
+/// behind the first: what they say of tables is lost, and so is every payload that needs them.
+///
+/// # Panics
+/// Where the image has no header.
+pub fn read_around(
+    image: &[u8],
+    passphrase: Option<&[u8]>,
+    base: &[Option<u8>],
+    bad: &[Range<u64>],
+) -> Reference {
     let size = number(image, 24).expect("a header");
     let reader = Reader {
         image,
+        bad,
         key: passphrase.map(Encryption::new),
         cluster_bits: image[32],
         l2_bits: image[33],
@@ -47,6 +64,8 @@ enum Cluster {
 
 struct Reader<'a> {
     image: &'a [u8],
+    /// What the host cannot read.
+    bad: &'a [Range<u64>],
     key: Option<Encryption>,
     cluster_bits: u8,
     l2_bits: u8,
@@ -67,7 +86,7 @@ impl Reader<'_> {
             Some(at) => at,
         };
         let l2_index = (guest >> self.cluster_bits) % (1 << self.l2_bits);
-        match number(self.image, table + l2_index * 8) {
+        match self.number(table + l2_index * 8) {
             None => Cluster::Lost,
             Some(0) => Cluster::Base,
             Some(entry) if entry >> 63 == 0 => self.plain(entry, guest),
@@ -85,6 +104,8 @@ impl Reader<'_> {
             let start = usize::try_from(at + sector * 512).expect("inside the file");
             let there = self.image.get(start..).unwrap_or_default();
             let there = &there[..there.len().min(512)];
+            let is_bad = self.is_bad(start as u64, there.len() as u64);
+            let there = if is_bad { &[] } else { there };
             let mut found: Vec<Option<u8>> = there.iter().copied().map(Some).collect();
             if let Some(key) = &self.key {
                 found = match <[u8; 512]>::try_from(there) {
@@ -109,6 +130,9 @@ impl Reader<'_> {
             return Cluster::Lost;
         }
         let end = (at + length).min(self.image.len() as u64);
+        if self.is_bad(at, end - at) {
+            return Cluster::Lost;
+        }
         let [at, end] = [at, end].map(|place| usize::try_from(place).expect("inside the file"));
         match inflated(&self.image[at..end], 1 << self.cluster_bits) {
             Some(bytes) => Cluster::Bytes(bytes.into_iter().map(Some).collect()),
@@ -116,12 +140,21 @@ impl Reader<'_> {
         }
     }
 
+    /// The number at a place that the file has and the host can read.
+    fn number(&self, at: u64) -> Option<u64> {
+        if self.is_bad(at, 8) { None } else { number(self.image, at) }
+    }
+
+    fn is_bad(&self, at: u64, length: u64) -> bool {
+        self.bad.iter().any(|bad| at < bad.end && bad.start < at.saturating_add(length))
+    }
+
     fn l1_entries(&self) -> u64 {
         self.size.div_ceil(1 << (self.cluster_bits + self.l2_bits))
     }
 
     fn l1_entry(&self, index: u64) -> Option<u64> {
-        let big = number(self.image, self.l1_at.checked_add(index * 8)?)?;
+        let big = self.number(self.l1_at.checked_add(index * 8)?)?;
         let is_xen = self.image.get(48..52) == Some(b"XEN\xFB") && self.l1_at.is_multiple_of(4096);
         let little = big.swap_bytes();
         let fits = |at: u64| is_offset(at) && at < self.image.len() as u64;
@@ -142,7 +175,7 @@ impl Reader<'_> {
         let meets = |start: u64, end: u64| start < end && at < end && start < at + length;
         let l1_end = self.l1_at.saturating_add(self.l1_entries() * 8);
         let tables = (0..self.l1_entries())
-            .map_while(|index| self.l1_entry(index))
+            .filter_map(|index| self.l1_entry(index))
             .filter(|at| self.can_be_table(*at) && *at < self.image.len() as u64);
         let mut tables = tables.map(|at| (at, at + (8 << self.l2_bits)));
         meets(0, HEADER)

@@ -147,7 +147,7 @@ impl Reading<'_> {
     fn read_group(&mut self, group: &[Request], scratch: &mut Scratch) -> Result<()> {
         let first = &group[0];
         if group.len() == 1 && first.is_in_place() {
-            return self.read_in_place(first);
+            return self.read_in_place(first, scratch);
         }
         let end = group.iter().map(Request::end).max().unwrap_or_default();
         let length = in_memory(end - first.at.get());
@@ -174,7 +174,7 @@ impl Reading<'_> {
         done
     }
 
-    fn read_in_place(&mut self, request: &Request) -> Result<()> {
+    fn read_in_place(&mut self, request: &Request, scratch: &mut Scratch) -> Result<()> {
         let from = in_memory(request.range.start - self.start);
         let length = in_memory(request.range.length);
         let image = &self.disk.layers[request.stored.layer].image;
@@ -188,7 +188,7 @@ impl Reading<'_> {
                 self.lose_request(request, Rule::Unreadable);
                 Ok(())
             }
-            Err(_) => self.read_sector_by_sector(request),
+            Err(_) => self.read_sector_by_sector(request, scratch),
         }
     }
 
@@ -217,8 +217,8 @@ impl Reading<'_> {
             let bytes = &mut host[..in_memory(request.length)];
             if self.storage(&request.stored).read_at(bytes, request.at).is_ok() {
                 self.decode(request, bytes, scratch)?;
-            } else if request.is_in_place() {
-                self.read_sector_by_sector(request)?;
+            } else if request.stored.encoding.is_same_length() {
+                self.read_sector_by_sector(request, scratch)?;
             } else {
                 self.lose_request(request, Rule::Unreadable);
             }
@@ -226,24 +226,23 @@ impl Reading<'_> {
         Ok(())
     }
 
-    fn read_sector_by_sector(&mut self, request: &Request) -> Result<()> {
+    /// Reads each sector of the disk by itself, also those of which only a part is wanted.
+    fn read_sector_by_sector(&mut self, request: &Request, scratch: &mut Scratch) -> Result<()> {
+        let whole = Extent { range: request.range, payload: Payload::Stored(request.stored) };
         let end = request.range.end();
         let mut start = request.range.start;
         while start < end {
-            let length = SECTOR.min(end - start);
-            let part = GuestRange::new(start, length);
-            let whole = Extent { range: request.range, payload: Payload::Stored(request.stored) };
+            let next = start + (SECTOR - start.get() % SECTOR);
+            let part = GuestRange::between(start, end.min(next));
             if let Payload::Stored(stored) = whole.clipped(part).payload {
                 let sector = Request::new(part, stored);
-                let image = &self.disk.layers[stored.layer].image;
-                let from = in_memory(start - self.start);
-                let out = &mut self.out[from..][..in_memory(length)];
-                match image.data_storage().read_at(out, stored.at) {
-                    Ok(()) => self.decrypt_in_place(&sector)?,
+                let mut host = vec![0; in_memory(sector.length)];
+                match self.storage(&stored).read_at(&mut host, sector.at) {
+                    Ok(()) => self.decode(&sector, &host, scratch)?,
                     Err(_) => self.lose_request(&sector, Rule::Unreadable),
                 }
             }
-            start = start + length;
+            start = part.end();
         }
         Ok(())
     }

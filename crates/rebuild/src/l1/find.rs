@@ -25,7 +25,7 @@ pub(super) struct Candidate {
 /// What an L1 table has, and what the file has beside it.
 pub(super) struct Found {
     /// For each L1 entry whether it is to be trusted, free, or has to be replaced.
-    pub(super) slots: Vec<Slot>,
+    pub(super) slots: Slots,
     /// Tables that nothing leads to, in the order of the file.
     pub(super) lost: Vec<u64>,
 }
@@ -39,6 +39,35 @@ pub(super) enum Slot {
     Empty,
     /// Leads to nothing that can be a table.
     Bad,
+}
+
+/// L1 entries in the room of the table itself: a small file can claim a long one.
+pub(super) struct Slots(Vec<u64>);
+
+/// What stands for [`Slot::Bad`]; no table is there.
+const BAD: u64 = u64::MAX;
+
+impl Slots {
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(super) fn get(&self, number: u64) -> Option<Slot> {
+        self.0.get(in_memory(number)).map(|entry| Self::slot(*entry))
+    }
+
+    /// All of them with their numbers.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u64, Slot)> {
+        (0..).zip(self.0.iter().map(|entry| Self::slot(*entry)))
+    }
+
+    fn slot(entry: u64) -> Slot {
+        match entry {
+            0 => Slot::Empty,
+            BAD => Slot::Bad,
+            table => Slot::Good(table),
+        }
+    }
 }
 
 struct Search<'a> {
@@ -63,9 +92,13 @@ pub(super) fn tables(source: &Patched, layout: &Layout) -> Result<Found> {
         let whole = layout.l1_end().min(search.size) / SECTOR * SECTOR;
         search.claimed.set_bytes(layout.l1_at, whole.saturating_sub(layout.l1_at));
     }
-    let mut slots = Vec::with_capacity(1024);
-    for entry in layout.l1(source)? {
-        slots.push(search.slot(layout, entry)?);
+    let mut entries = layout.l1(source)?;
+    for entry in &mut entries {
+        *entry = match search.slot(layout, *entry)? {
+            Slot::Good(table) => table,
+            Slot::Empty => 0,
+            Slot::Bad => BAD,
+        };
     }
     let mut candidates = search.candidates(&scanned)?;
     candidates.sort_by_key(|found| (!found.is_followed, u64::MAX - found.entries, found.at));
@@ -76,7 +109,7 @@ pub(super) fn tables(source: &Patched, layout: &Layout) -> Result<Found> {
         }
     }
     lost.sort_unstable();
-    Ok(Found { slots, lost })
+    Ok(Found { slots: Slots(entries), lost })
 }
 
 impl Search<'_> {

@@ -26,19 +26,19 @@ pub(super) struct Left {
 /// Gives `rest`, which is in the order of the file, the free entries that its neighbours in the
 /// file leave it.
 pub(super) fn place(found: &Found, rest: &[u64], placed: &mut BTreeMap<u64, Placed>) -> Left {
-    let slots = (0u64..).zip(&found.slots);
-    let is_taken = |slot: &u64| placed.contains_key(slot);
-    let free: Vec<(u64, Slot)> = slots
-        .clone()
-        .filter(|(slot, state)| !matches!(state, Slot::Good(_)) && !is_taken(slot))
-        .map(|(slot, state)| (slot, *state))
-        .collect();
+    if rest.is_empty() {
+        return Left::default();
+    }
+    let is_taken = |slot: u64| placed.contains_key(&slot);
+    let free =
+        || found.slots.iter().filter(|(slot, it)| !matches!(it, Slot::Good(_)) && !is_taken(*slot));
     // An entry that leads nowhere was one; one of zeros may never have been.
-    let bad: Vec<u64> = of_state(&free, Slot::Bad);
-    let free = if bad.len() >= rest.len() { bad } else { free.iter().map(|it| it.0).collect() };
+    let bad: Vec<u64> = free().filter(|(_, it)| *it == Slot::Bad).map(|(slot, _)| slot).collect();
+    let free = if bad.len() >= rest.len() { bad } else { free().map(|(slot, _)| slot).collect() };
+    let slots = found.slots.iter();
     let mut anchors: Vec<Anchor> = slots
         .filter_map(|(slot, state)| match state {
-            Slot::Good(table) => Some(Anchor { table: *table, slot }),
+            Slot::Good(table) => Some(Anchor { table, slot }),
             Slot::Empty | Slot::Bad => None,
         })
         .chain(placed.iter().map(|(slot, placed)| Anchor { table: placed.table, slot: *slot }))
@@ -102,8 +102,4 @@ impl Segment<'_> {
             left.doubtful.extend_from_slice(doubtful);
         }
     }
-}
-
-fn of_state(free: &[(u64, Slot)], state: Slot) -> Vec<u64> {
-    free.iter().filter(|(_, found)| *found == state).map(|(slot, _)| *slot).collect()
 }
