@@ -7,6 +7,7 @@ mod examine;
 mod rescue;
 mod sandbox;
 mod scan;
+mod sources;
 mod upgrade;
 
 use std::ffi::OsString;
@@ -20,6 +21,7 @@ pub(crate) use examine::{CarveArgs, LayoutArgs, LayoutShape, TimelineArgs, Timel
 pub(crate) use rescue::RescueArgs;
 pub(crate) use sandbox::{SandboxArgs, SandboxMode};
 pub(crate) use scan::{ScanArgs, ScanShape};
+pub(crate) use sources::{SourcesArgs, SourcesShape};
 pub(crate) use upgrade::{UpgradeArgs, VerifyHow};
 
 /// Reads and migrates QCOW version 1 disk images. An old QCOW calves a QCOW2.
@@ -53,6 +55,8 @@ pub(crate) enum Verb {
     Upgrade(Box<UpgradeArgs>),
     /// Find images in folders and archives, and say what they are
     Scan(Box<ScanArgs>),
+    /// Find scripts and settings that still make version 1 images, or name them
+    AuditSources(SourcesArgs),
     /// Say of every byte of a version 1 file what it is
     Layout(LayoutArgs),
     /// List what a version 1 file holds in the order in which it was first written
@@ -84,7 +88,9 @@ impl Verb {
             Verb::Layout(args) => ("layout", &args.open, None, Vec::new()),
             Verb::Timeline(args) => ("timeline", &args.open, None, Vec::new()),
             Verb::Carve(args) => ("carve", &args.open, None, vec![&*args.folder]),
-            Verb::Create(_) | Verb::Scan(_) | Verb::Upgrade(_) => return None,
+            Verb::AuditSources(_) | Verb::Create(_) | Verb::Scan(_) | Verb::Upgrade(_) => {
+                return None;
+            }
         };
         Some(Reading { name, open, progress, makes })
     }

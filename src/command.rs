@@ -10,6 +10,7 @@ pub(crate) mod layout;
 pub(crate) mod map;
 pub(crate) mod rescue;
 pub(crate) mod scan;
+pub(crate) mod sources;
 pub(crate) mod target;
 pub(crate) mod timeline;
 pub(crate) mod upgrade;

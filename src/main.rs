@@ -68,6 +68,7 @@ fn run(words: &[OsString], program: &str) -> Result<Code, Failure> {
         Verb::Carve(args) => command::carve::run(args, program, &evidence),
         Verb::Create(args) => command::create::run(args, program),
         Verb::Scan(args) => command::scan::run(args, program),
+        Verb::AuditSources(args) => command::sources::run(args, program),
         Verb::Upgrade(args) => command::upgrade::run(args, program),
     };
     evidence.finish(program, outcome)

@@ -67,7 +67,17 @@ impl Scanned {
 }
 
 fn options(args: &ScanArgs) -> Result<ScanOptions, Failure> {
-    let jobs = match args.jobs.as_deref() {
+    Ok(ScanOptions {
+        is_deep: args.deep,
+        with_archives: !args.no_archives,
+        is_one_file_system: args.one_file_system,
+        jobs: jobs(args.jobs.as_deref())?,
+    })
+}
+
+/// How many threads walk, by what was asked.
+pub(crate) fn jobs(asked: Option<&str>) -> Result<usize, Failure> {
+    let jobs = match asked {
         None => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
         Some(asked) => match asked.parse::<usize>() {
             Ok(count @ 1..=MOST_JOBS) => count,
@@ -77,12 +87,7 @@ fn options(args: &ScanArgs) -> Result<ScanOptions, Failure> {
             }
         },
     };
-    Ok(ScanOptions {
-        is_deep: args.deep,
-        with_archives: !args.no_archives,
-        is_one_file_system: args.one_file_system,
-        jobs: jobs.min(MOST_JOBS),
-    })
+    Ok(jobs.min(MOST_JOBS))
 }
 
 /// The paths as the catalogue knows them: absolute, whatever links lead to them.

