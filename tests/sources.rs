@@ -39,7 +39,7 @@ fn every_shape_tells_the_same_places() {
     let said = bench.fails(2, "", &["audit-sources", "tree"]);
     let expected = "\
 tree/make.sh:3:6: S1: makes a version 1 image with qemu-img: write qcow2
-    -f qcow \\
+    -f qcow
 tree/start.sh:1:25: S17: names a file as version 1 images are named: look at the file (calve info); name what is qcow2 .qcow2
     qemu-system-x86_64 -hda old.qcow
 tree/sub/vm.xml:3:8: S6: defines a disk in version 1 for libvirt: write qcow2 when the image is migrated (calve convert, calve upgrade)
@@ -66,7 +66,7 @@ findings: 2, notes: 1, in 3 of 6 files
         (&findings[0]["weight"], &findings[1]["weight"]),
         (&"finding".into(), &"note".into())
     );
-    assert_eq!((&findings[0]["column"], &findings[0]["text"]), (&6.into(), &"-f qcow \\".into()));
+    assert_eq!((&findings[0]["column"], &findings[0]["text"]), (&6.into(), &"-f qcow".into()));
     let totals = &objects(&lines, "totals")[0];
     assert_eq!((&totals["files"], &totals["not-looked-into"]), (&6.into(), &0.into()));
     let document = bench.fails(2, "", &["audit-sources", "--output", "json", "tree"]).json();

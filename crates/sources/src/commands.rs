@@ -261,7 +261,9 @@ fn disk_formats(tokens: &[Token<'_>], found: &mut Vec<(Rule, usize)>) {
 /// An option and its value as neighbours in a list of strings, where the tool stands elsewhere:
 /// `"-f", "qcow"`.
 fn pairs(tokens: &[Token<'_>], found: &mut Vec<(Rule, usize)>) {
+    let mut makes = false;
     for window in tokens.windows(3) {
+        makes |= window[0].word().is_some_and(|word| word.is_quoted && word.text == b"create");
         let [Token::Word(option), Token::Mark(b','), Token::Word(value)] = window else { continue };
         if !(option.is_quoted && value.is_quoted && value.is_qcow()) {
             continue;
@@ -269,6 +271,7 @@ fn pairs(tokens: &[Token<'_>], found: &mut Vec<(Rule, usize)>) {
         let rule = match option.text {
             b"-O" => Rule::QemuImgMakes,
             b"-F" | b"--backing-format" => Rule::Base,
+            b"-f" if makes => Rule::QemuImgMakes,
             b"-f" => Rule::QemuToolReads,
             _ => continue,
         };

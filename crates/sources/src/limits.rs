@@ -15,6 +15,9 @@ pub const LINE: usize = 64 << 10;
 /// Bytes of a line's end in which it is looked for a place between words to cut it.
 pub const CUT: usize = 1 << 10;
 
+/// Words and marks of an element of XML in one line of another text.
+pub const ELEMENT: usize = 256;
+
 /// Findings of one file that are told one by one.
 pub const FINDINGS_IN_FILE: usize = 1000;
 

@@ -1,6 +1,7 @@
 //! Settings: a name that speaks of a format, and version 1 as its value.
 
 use crate::kind::Kind;
+use crate::limits;
 use crate::rule::Rule;
 use crate::words::{Token, Word};
 
@@ -136,11 +137,18 @@ fn is_setting(kind: Kind, is_first: bool, name: Word<'_>, value: Assigned<'_>) -
     value.is_quoted || value.is_glued || is_first
 }
 
-/// Whether it stands in the test of a shell: `[ format = qcow ]`.
+/// Words of SQL and of other languages behind which a name is compared and not set.
+const BEFORE_COMPARED: &[&[u8]] =
+    &[b"where", b"and", b"or", b"on", b"not", b"when", b"if", b"case"];
+
+/// Whether it is compared, and not set: `[ format = qcow ]` in a shell, `WHERE format = 'qcow'`.
 fn is_compared(before: &[Token<'_>], name: Word<'_>, value: Assigned<'_>) -> bool {
     let tests = [Token::Mark(b'['), Token::Mark(b'[')];
     let is_test = before.ends_with(&tests[..1]) || before.ends_with(&tests);
-    is_test && name.is_apart && value.word.is_apart
+    let last = before.last().and_then(|token| token.word());
+    let is_condition =
+        last.is_some_and(|word| BEFORE_COMPARED.contains(&&*word.text.to_ascii_lowercase()));
+    (is_test || is_condition) && name.is_apart && !value.is_glued
 }
 
 /// Where version 1 is what the shell takes for a variable that is not set: `${FORMAT:-qcow}`.
@@ -175,8 +183,9 @@ fn elements(tokens: &[Token<'_>], found: &mut Vec<(Rule, usize)>) {
             b"format" => Rule::LibvirtFormat,
             _ => continue,
         };
-        let inside = tokens[number + 2..].iter().take_while(|token| **token != Token::Mark(b'>'));
-        let inside: Vec<_> = inside.copied().collect();
+        let inside = tokens[number + 2..].iter().take(limits::ELEMENT);
+        let inside: Vec<_> =
+            inside.take_while(|token| **token != Token::Mark(b'>')).copied().collect();
         let types = inside
             .iter()
             .enumerate()

@@ -17,7 +17,7 @@ pub(crate) struct Word<'a> {
     pub(crate) at: usize,
     /// Whether quotes stand right before and right behind it.
     pub(crate) is_quoted: bool,
-    /// Whether a blank stands right before it.
+    /// Whether a blank stands right before it, and before its quote.
     pub(crate) is_apart: bool,
 }
 
@@ -91,7 +91,9 @@ pub(crate) fn tokens(line: &[u8], has_hashes: bool) -> Vec<Token<'_>> {
             tokens.push(Token::Mark(byte));
             at += 1;
         } else {
-            let is_apart = at == 0 || line[at - 1].is_ascii_whitespace();
+            let is_open = |byte: &&u8| **byte == b'\\' || QUOTES.contains(byte);
+            let before = line[..at].iter().rev().find(|byte| !is_open(byte));
+            let is_apart = before.is_none_or(u8::is_ascii_whitespace);
             if byte == b'#' && has_hashes && quote.is_none() && is_apart {
                 break;
             }

@@ -53,6 +53,7 @@ const FOUND: &[(&str, &str, &[&str])] = &[
     ("README.md", "# qemu-img create -f qcow disk.img 1G\n", &["S1 1"]),
     ("index.html", "<pre>qemu-img create -f qcow a 1G</pre>", &["S1 1"]),
     ("a.py", "args = [\"-O\", \"qcow\"]", &["S1 1"]),
+    ("a.rs", "img(&[\"create\", \"-f\", \"qcow\", name])", &["S1 1"]),
     // S2
     ("a.sh", "qemu-img convert -f qcow -O qcow2 a b", &["S2 1"]),
     ("a.sh", "qemu-img info --format qcow a", &["S2 1"]),
@@ -187,6 +188,7 @@ const NOT_FOUND: &[(&str, &str)] = &[
     ("a.py", "FORMATS = ['raw', 'qcow', 'qcow2']"),
     ("a.py", ":param format: qcow or raw"),
     ("a.py", "platform = 'qcow'; information='qcow'; type='qcow'; driver = 'qcow'"),
+    ("a.sql", "SELECT count(*) FROM i WHERE format = 'qcow' AND f.format = 'qcow'"),
     ("a.c", "// format = \"qcow\";"),
     ("a.c", ".format_name = \"qcow\","),
     ("a.yml", "choices: [raw, qcow, qcow2]"),
