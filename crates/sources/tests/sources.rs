@@ -257,6 +257,17 @@ fn much_of_anything_is_bounded() {
 }
 
 #[test]
+fn lines_made_to_take_long_take_no_longer_than_others() {
+    let begin = std::time::Instant::now();
+    for part in ["<driver ", "qemu-img ", "format=", "\\\"", "tap:", "-drive qm ", "{qcow "] {
+        let line = format!("{}qcow\n", part.repeat(60_000 / part.len()));
+        looked("a.sh", line.repeat(100).as_bytes()).expect("read");
+    }
+    // Three seconds where nobody else works; time with the square of the length is minutes.
+    assert!(begin.elapsed().as_secs() < 20, "{:?}", begin.elapsed());
+}
+
+#[test]
 fn no_bytes_make_it_panic() {
     // Every text cut here and there, and with bytes replaced.
     for (name, text, _) in FOUND {
