@@ -70,6 +70,7 @@ fn run(words: &[OsString], program: &str) -> Result<Code, Failure> {
         Verb::Migrate(args) => command::migrate::run(args, program),
         Verb::Plan(args) => command::plan::run(args, program),
         Verb::Scan(args) => command::scan::run(args, program),
+        Verb::AuditSources(args) => command::sources::run(args, program),
         Verb::Upgrade(args) => command::upgrade::run(args, program),
     };
     evidence.finish(program, outcome)
