@@ -14,6 +14,7 @@ mod hostile;
 #[cfg(not(debug_assertions))]
 mod instructions;
 mod memory;
+mod migrate;
 mod moves;
 mod plan;
 mod read_only;

@@ -83,11 +83,11 @@ pub fn release(journal: &Mutex<Journal>, number: i64, at_once: bool) -> Result<R
         _ => 0,
     };
     let mut released = Released::default();
-    for family in lock().families(run.number)? {
-        if family.state != FamilyState::Done {
-            continue;
-        }
-        for mut image in lock().images(run.number, family.number)? {
+    // A lock that is taken in the head of a loop is held until its end.
+    let families = lock().families(run.number)?;
+    for family in families.iter().filter(|family| family.state == FamilyState::Done) {
+        let images = lock().images(run.number, family.number)?;
+        for mut image in images {
             if image.state != ImageState::Switched {
                 continue;
             }

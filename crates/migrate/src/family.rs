@@ -39,8 +39,9 @@ impl Families<'_> {
                 }
             }
             Some(FamilyState::Preparing) => {
-                for record in self.journal().images(site.run, family.number)? {
-                    step::discard(&record)?;
+                let records = self.journal().images(site.run, family.number)?;
+                for record in &records {
+                    step::discard(record)?;
                 }
                 self.anew(site, family)
             }
