@@ -86,7 +86,7 @@ fn whole_families_are_upgraded_and_others_are_left_with_a_reason() {
     let reason = |place: usize| images[place]["reason"].as_str().expect("a reason").to_owned();
     assert!(reason(4).contains("[Q"), "{}", reason(4));
     assert!(reason(5).contains("gone.img"), "{}", reason(5));
-    assert_eq!(images[2]["base-format"], "qcow2");
+    assert_eq!((&images[2]["base-format"], &images[2]["base-order"]), (&"qcow2".into(), &1.into()));
     assert_eq!(images[7]["base-format"], "raw");
     let total = &lines(&said, "total")[0];
     assert_eq!((&total["version1"], &total["migrated"]), (&8.into(), &6.into()));

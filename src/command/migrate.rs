@@ -173,6 +173,10 @@ fn code(
         return Err(Failure::new(Code::Partly, why.clone())
             .next("look at the failures, then run the same again"));
     }
+    if summary.left > 0 {
+        let text = format!("stopped: {} families were not begun", summary.left);
+        return Err(Failure::new(Code::Partly, text).next("run the same again to go on"));
+    }
     if summary.failures() > 0 {
         return Ok(Code::Partly);
     }

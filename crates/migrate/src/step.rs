@@ -12,6 +12,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
+use calve_disk::Format;
 use calve_plan::{Family, Image, Kept, Strategy};
 use calve_upgrade::Time;
 
@@ -46,21 +47,25 @@ impl Of<'_> {
 
     /// The files behind the image, the nearest first, with their formats as they are before the
     /// family is migrated.
-    fn bases(self) -> Vec<(PathBuf, calve_disk::Format)> {
+    fn bases(self) -> Result<Vec<(PathBuf, Format)>> {
         let mut bases = Vec::new();
-        let mut next = self.image.base.as_ref();
-        while let Some(path) = next {
-            // A family has no loops that are migrated; a plan that was edited may have.
-            if bases.len() > self.family.images.len() {
-                break;
-            }
-            let base = self.family.images.iter().find(|image| image.path == *path);
-            let format = base.and_then(|base| base.format.as_deref());
-            let format = format.and_then(calve_disk::Format::from_name);
-            bases.push((path.0.clone(), format.unwrap_or(calve_disk::Format::Raw)));
-            next = base.and_then(|base| base.base.as_ref());
+        let mut above = self.image;
+        while let Some(path) = &above.base {
+            let order = above.base_order;
+            let base = self.family.images.iter().find(|image| Some(image.order) == order);
+            // A plan that was edited may have lost it, or have a circle.
+            let base = base.filter(|_| bases.len() < self.family.images.len());
+            let format = base.and_then(|base| match base.format.as_deref() {
+                None => Some(Format::Raw),
+                Some(name) => Format::from_name(name),
+            });
+            let (Some(base), Some(format)) = (base, format) else {
+                return Err(Error::refused(&path.0, "is a base that the plan does not describe"));
+            };
+            bases.push((path.0.clone(), format));
+            above = base;
         }
-        bases
+        Ok(bases)
     }
 }
 

@@ -260,6 +260,7 @@ impl Members<'_> {
                 modified: row.stamp.modified,
             },
             base: base.map(|(_, edge)| PathText(edge.path.clone())),
+            base_order: base.map(|(base, _)| number(base) + 1),
             base_format: self.base_format(place).map(str::to_owned),
             base_moved: base.is_some_and(|(_, edge)| edge.how != How::Name),
             read,

@@ -204,8 +204,10 @@ pub struct Image {
     pub producer: Option<String>,
     /// Which file that is: where it is another one by then, nothing is done.
     pub stamp: Stamp,
-    /// The image that it lies on.
+    /// The image that it lies on, by the name under which it was found.
     pub base: Option<PathText>,
+    /// The place of that image in the family, where it may have another name.
+    pub base_order: Option<u64>,
     /// The format of that one by then.
     pub base_format: Option<String>,
     /// Whether that one is elsewhere than the image says, so that another name has to be recorded.

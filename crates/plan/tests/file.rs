@@ -25,6 +25,7 @@ fn image(family: u64, (order, of): (u64, u64), path: &[u8], size: u64) -> Image 
         producer: Some("QEMU".into()),
         stamp: Stamp { device: 1, inode: u64::MAX, size, modified: -5 },
         base: (order > 1).then(|| PathText("/base".into())),
+        base_order: (order > 1).then_some(1),
         base_format: (order > 1).then(|| "qcow2".into()),
         base_moved: false,
         read: 3,

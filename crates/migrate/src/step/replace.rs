@@ -48,20 +48,20 @@ fn cluster_size() -> ClusterSize {
 }
 
 /// How the image is opened, with the bases that the plan knows, wherever they are.
-fn open_options(of: Of<'_>) -> OpenOptions {
-    let (bases, base_formats) = of.bases().into_iter().unzip();
-    OpenOptions {
+fn open_options(of: Of<'_>) -> Result<OpenOptions> {
+    let (bases, base_formats) = of.bases()?.into_iter().unzip();
+    Ok(OpenOptions {
         format: Some(Format::Qcow1),
         with_bases: true,
         bases,
         base_formats,
         ..OpenOptions::default()
-    }
+    })
 }
 
 fn convert(site: &Site<'_>, of: Of<'_>, staged: &Path) -> Result<Option<String>> {
     let path = &of.image.path.0;
-    let disk = Disk::open(path, &open_options(of))?;
+    let disk = Disk::open(path, &open_options(of)?)?;
     let is_thin = of.image.strategy == Strategy::Convert;
     let base = if is_thin { base(of, &disk)? } else { None };
     let options = Options {
@@ -86,10 +86,10 @@ fn convert(site: &Site<'_>, of: Of<'_>, staged: &Path) -> Result<Option<String>>
 /// What the new image records of its base, if it has one: the name that the image has for it, or
 /// where the plan says that it is.
 fn base(of: Of<'_>, disk: &Disk) -> Result<Option<Base>> {
-    let Some((path, format)) = of.bases().into_iter().next() else { return Ok(None) };
+    let Some((path, format)) = of.bases()?.into_iter().next() else { return Ok(None) };
     let recorded = disk.top().facts().backing.as_ref().map(|backing| backing.name.clone());
     let name = of.other_base_name().or(recorded).unwrap_or_default();
-    let (bases, base_formats) = of.bases().into_iter().skip(1).unzip();
+    let (bases, base_formats) = of.bases()?.into_iter().skip(1).unzip();
     let open = OpenOptions {
         format: Some(format),
         with_bases: true,
@@ -126,7 +126,7 @@ fn rescue(site: &Site<'_>, of: Of<'_>, staged: &Path) -> Result<u64> {
     };
     // What an earlier run left is begun anew: it may be of another file.
     names::remove(&options.map)?;
-    let open = OpenOptions { host_errors: calve_disk::HostErrors::Lose, ..open_options(of) };
+    let open = OpenOptions { host_errors: calve_disk::HostErrors::Lose, ..open_options(of)? };
     let mut control =
         calve_rescue::Control { stop: site.stop, progress: &|_| {}, label: &mut |_| {} };
     let done = calve_rescue::rescue(&|| Disk::open(path, &open), &options, &mut control)?;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use calve_upgrade::{InPlace, Options, State, Time, Verify};
+use calve_upgrade::{InPlace, Options, Recovered, State, Time, Verify};
 
 use super::{Of, Site, time_of};
 use crate::error::{Error, Result};
@@ -37,8 +37,11 @@ pub(crate) fn survey(site: &Site<'_>, of: Of<'_>) -> Result<()> {
 pub(crate) fn carry_out(site: &Site<'_>, of: Of<'_>, record: &mut ImageRecord) -> Result<()> {
     let path = &record.path;
     let mut state = calve_upgrade::state_of(path)?;
-    if state == Some(State::Interrupted) {
-        InPlace::open(path)?.recover()?;
+    // One that was killed before it had set the file's time looks as if it was written to since.
+    if matches!(state, Some(State::Interrupted | State::Written)) {
+        if InPlace::open(path)?.recover()? == Recovered::Finished {
+            calve_upgrade::set_written(path, time_of(&record.old))?;
+        }
         state = calve_upgrade::state_of(path)?;
     }
     if state.is_none() {

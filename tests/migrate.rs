@@ -1,0 +1,414 @@
+//! `migrate`: archives of which everything is known become qcow2 and version 1 again, whatever
+//! happens meanwhile.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::common::{Bench, Said, image};
+use calve_testkit::archive::{Archive, Truth};
+use calve_testkit::{Builder, Random, qemu, seeds};
+
+/// A bench with an archive in `tree`, and what is true of it.
+fn archive(seed: u64) -> (Bench, Truth) {
+    let bench = Bench::new();
+    let archive = Archive { seed, images: 60, families: 14, disk: 1 << 20 };
+    let truth = archive.write(&bench.file("tree")).expect("an archive");
+    (bench, truth)
+}
+
+fn scan_and_plan(bench: &Bench, words: &[&str]) -> Vec<Value> {
+    bench.run(&["scan", "-q", "--deep", "--catalogue", "catalogue", "tree"]);
+    let _ = fs::remove_file(bench.file("plan"));
+    let save = ["plan", "catalogue", "--save", "plan", "--output", "jsonl", "-q"];
+    let said = bench.ok(&[&save, words].concat());
+    let lines = said.out.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+    lines.filter(|line| line["kind"] == "image").collect()
+}
+
+/// Every file below a folder: its bytes' digest, and when it was written.
+fn files(folder: &Path) -> BTreeMap<PathBuf, (String, i64, i64)> {
+    let mut all = BTreeMap::new();
+    for entry in fs::read_dir(folder).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        let metadata = path.symlink_metadata().expect("there");
+        if metadata.is_dir() {
+            all.extend(files(&path));
+        } else if metadata.is_file() {
+            let digest = blake3::hash(&fs::read(&path).expect("read")).to_hex().to_string();
+            all.insert(path, (digest, metadata.mtime(), metadata.mtime_nsec()));
+        }
+    }
+    all
+}
+
+/// Asserts that each image that was to be migrated is no version 1 image, and has the disk that it
+/// had; says how many those are.
+fn assert_migrated(bench: &Bench, truth: &Truth, planned: &[Value]) -> usize {
+    let root = bench.file("tree").canonicalize().expect("a folder");
+    let mut count = 0;
+    for image in planned.iter().filter(|image| image["strategy"] != "leave") {
+        let path = PathBuf::from(image["path"].as_str().expect("a path"));
+        let name = path.strip_prefix(&root).expect("below").to_string_lossy().into_owned();
+        let magic = &fs::read(&path).expect("read")[..8];
+        assert_eq!(magic, b"QFI\xfb\0\0\0\x03", "{name}: {}", image["strategy"]);
+        let Some(entry) = truth.of(&name) else { continue };
+        let Some(digest) = &entry.digest else { continue };
+        let mut words: Vec<String> =
+            ["convert", "-q", "--force", "-O", "raw", "--base-root", "tree"]
+                .map(str::to_owned)
+                .to_vec();
+        let keys = truth.chain(entry).into_iter().filter_map(|layer| layer.passphrase.as_deref());
+        for (number, key) in keys.enumerate() {
+            let file = format!("key-{number}");
+            bench.write(&file, key.as_bytes());
+            words.extend(["--passphrase-file".to_owned(), file]);
+        }
+        words.extend([path.to_str().expect("a text").to_owned(), "out.raw".to_owned()]);
+        bench.ok(&words.iter().map(String::as_str).collect::<Vec<_>>());
+        let disk = bench.read("out.raw");
+        // qcow2 has whole sectors.
+        let size = usize::try_from(entry.virtual_size.expect("a disk")).expect("small");
+        assert!(disk[size..].iter().all(|byte| *byte == 0) && disk.len() < size + 512, "{name}");
+        let found = blake3::hash(&disk[..size]).to_hex().to_string();
+        assert_eq!(found, *digest, "{name}: {}", image["strategy"]);
+        count += 1;
+    }
+    count
+}
+
+#[test]
+fn an_archive_migrates_by_every_way_with_the_disks_that_it_had_and_comes_back_to_the_bit() {
+    for (seed, way) in [(1, "upgrade"), (2, "convert"), (3, "flatten")] {
+        let (bench, truth) = archive(seed);
+        let planned = scan_and_plan(&bench, &["--way", way]);
+        let before = files(&bench.file("tree"));
+        let said = bench.ok(&["migrate", "plan", "--output", "json"]).json();
+        assert_eq!(said["failed"], serde_json::json!({}), "{way}");
+        let count = assert_migrated(&bench, &truth, &planned);
+        assert!(count >= 15, "{way}: only {count} images were migrated");
+        // Again, there is nothing to do.
+        let again = bench.ok(&["migrate", "plan", "--output", "json"]).json();
+        assert_eq!((&again["done"], &again["known"]), (&0.into(), &said["done"]), "{way}");
+        bench.ok(&["migrate", "-q", "--undo", "1", "plan"]);
+        let after = files(&bench.file("tree"));
+        let changed =
+            before.keys().chain(after.keys()).find(|path| before.get(*path) != after.get(*path));
+        assert_eq!(changed, None, "{way}");
+        bench.fails(18, "taken back already", &["migrate", "--undo", "1", "plan"]);
+        // And once more, as another run.
+        let third = bench.ok(&["migrate", "plan", "--output", "json"]).json();
+        assert_eq!((&third["run"], &third["done"]), (&2.into(), &said["done"]), "{way}");
+        assert_migrated(&bench, &truth, &planned);
+    }
+}
+
+#[test]
+fn a_run_that_is_killed_at_any_moment_goes_on_and_no_image_is_lost_or_half() {
+    let kills = std::env::var("CALVE_KILLS").ok().and_then(|it| it.parse().ok()).unwrap_or(6);
+    for seed in seeds("CALVE_MIGRATE_CASES", 2) {
+        println!("CALVE_SEED={seed}");
+        let mut random = Random::new(seed);
+        let (bench, truth) = archive(seed);
+        let way = ["upgrade", "convert"][usize::try_from(seed % 2).expect("small")];
+        let planned = scan_and_plan(&bench, &["--way", way]);
+        let before = files(&bench.file("tree"));
+        for _ in 0..kills {
+            let mut run = bench.command(&["migrate", "-q", "plan"]).spawn().expect("starts");
+            std::thread::sleep(Duration::from_micros(random.below(250_000)));
+            run.kill().expect("killed");
+            run.wait().expect("ended");
+        }
+        bench.ok(&["migrate", "-q", "plan"]);
+        assert_migrated(&bench, &truth, &planned);
+        let left: Vec<PathBuf> = files(&bench.file("tree"))
+            .into_keys()
+            .filter(|path| path.to_string_lossy().contains("calve-staged"))
+            .collect();
+        assert_eq!(left, Vec::<PathBuf>::new(), "seed {seed}");
+        bench.ok(&["migrate", "-q", "--undo", "1", "plan"]);
+        assert!(before == files(&bench.file("tree")), "seed {seed}: not to the bit");
+    }
+}
+
+fn overlay(base: &str) -> Vec<u8> {
+    let mut builder = Builder::new(9, 12, 1 << 20).backing(base.as_bytes());
+    builder.plain(5, &[9; 512]);
+    builder.build()
+}
+
+/// A bench with two families: a chain of three, and one alone.
+fn two_families() -> Bench {
+    let bench = Bench::new();
+    fs::create_dir(bench.file("tree")).expect("a folder");
+    let (v1, _) = image();
+    for (name, bytes) in [
+        ("tree/a.qcow", &v1[..]),
+        ("tree/b.qcow", &overlay("a.qcow")),
+        ("tree/c.qcow", &overlay("b.qcow")),
+        ("tree/z.qcow", &v1),
+    ] {
+        bench.write(name, bytes);
+    }
+    bench
+}
+
+fn magic(bench: &Bench, name: &str) -> u8 {
+    bench.read(name)[7]
+}
+
+#[test]
+fn a_family_whose_last_image_fails_is_what_it_was_and_others_go_on() {
+    for way in ["upgrade", "convert"] {
+        let bench = two_families();
+        scan_and_plan(&bench, &["--way", way]);
+        let before = files(&bench.file("tree"));
+        let hook = "case $CALVE_IMAGE in *c.qcow) exit 3;; esac";
+        let said = bench.fails(11, "the hook after ended", &["migrate", "plan", "--after", hook]);
+        assert!(said.out.contains("1 family migrated, 1 failed"), "{}", said.out);
+        let now = files(&bench.file("tree"));
+        for name in ["a.qcow", "b.qcow", "c.qcow"] {
+            let path = bench.file("tree").join(name);
+            assert_eq!(before.get(&path), now.get(&path), "{way}: {name}");
+        }
+        assert_eq!(magic(&bench, "tree/z.qcow"), 3, "{way}");
+        bench.ok(&["migrate", "-q", "plan"]);
+        for name in ["tree/a.qcow", "tree/b.qcow", "tree/c.qcow", "tree/z.qcow"] {
+            assert_eq!(magic(&bench, name), 3, "{way}: {name}");
+        }
+    }
+}
+
+#[test]
+fn overlays_in_qcow2_follow_their_base_as_stock_qemu_sees_it() {
+    if !qemu::has("qemu-img") {
+        return;
+    }
+    let bench = two_families();
+    let img = |words: &[&str]| {
+        let said = Command::new("qemu-img").current_dir(bench.path()).args(words).output();
+        let said = Said::of(&said.expect("qemu-img runs"));
+        assert_eq!(said.code, Some(0), "{words:?}: {}", said.err);
+        said
+    };
+    img(&["create", "-q", "-f", "qcow2", "-b", "c.qcow", "-F", "qcow", "tree/top.qcow2"]);
+    img(&["convert", "-O", "raw", "tree/top.qcow2", "before.raw"]);
+    scan_and_plan(&bench, &[]);
+    let before = files(&bench.file("tree"));
+    bench.ok(&["migrate", "-q", "plan"]);
+    let info = img(&["info", "--output", "json", "tree/top.qcow2"]).json();
+    assert_eq!(info["backing-filename-format"], "qcow2");
+    img(&["convert", "-O", "raw", "tree/top.qcow2", "after.raw"]);
+    assert!(bench.read("before.raw") == bench.read("after.raw"));
+    img(&["check", "-q", "tree/top.qcow2"]);
+    bench.ok(&["migrate", "-q", "--undo", "1", "plan"]);
+    assert!(before == files(&bench.file("tree")), "not to the bit");
+}
+
+#[test]
+fn what_was_written_to_since_the_plan_or_the_run_is_not_touched() {
+    let bench = two_families();
+    scan_and_plan(&bench, &[]);
+    let z = bench.file("tree/z.qcow");
+    let mut bytes = fs::read(&z).expect("read");
+    *bytes.last_mut().expect("bytes") ^= 1;
+    fs::write(&z, &bytes).expect("written");
+    let said = bench.fails(11, "was written to since the plan", &["migrate", "plan"]);
+    assert!(said.out.contains("1 family migrated, 1 failed"), "{}", said.out);
+    assert!(fs::read(&z).expect("read") == bytes);
+    // A result that somebody wrote to is not lost by an undo, unless that is asked for.
+    let c = bench.file("tree/c.qcow");
+    let time = fs::metadata(&c).and_then(|it| it.modified()).expect("a time");
+    let file = fs::File::options().write(true).open(&c).expect("opens");
+    file.set_modified(time + Duration::from_secs(5)).expect("set");
+    bench.fails(11, "family 1 was not taken back", &["migrate", "--undo", "1", "plan"]);
+    bench.ok(&["migrate", "-q", "--undo", "1", "--force", "plan"]);
+    assert_eq!(magic(&bench, "tree/a.qcow"), 1);
+}
+
+#[test]
+fn originals_are_kept_as_the_plan_says_and_given_up_when_asked() {
+    let names = |bench: &Bench| {
+        let names = files(&bench.file("tree")).into_keys();
+        names.filter(|path| path.to_string_lossy().contains(".calve-")).count()
+    };
+    for (way, kept, left, elsewhere) in [
+        ("convert", "none", 0, 0),
+        ("upgrade", "none", 0, 0),
+        ("convert", "beside", 4, 0),
+        ("convert", "30d", 4, 0),
+        ("upgrade", "30d", 4, 0),
+        ("convert", "kept", 0, 4),
+    ] {
+        let what = format!("{way}, {kept}");
+        let bench = two_families();
+        fs::create_dir(bench.file("kept")).expect("a folder");
+        scan_and_plan(&bench, &["--way", way, "--keep-originals", kept]);
+        bench.ok(&["migrate", "-q", "plan"]);
+        assert_eq!(names(&bench), left, "{what}");
+        assert_eq!(files(&bench.file("kept")).len(), elsewhere, "{what}");
+        if kept == "none" {
+            bench.fails(11, "was given up", &["migrate", "--undo", "1", "plan"]);
+            continue;
+        }
+        let released = bench.ok(&["migrate", "--release", "1", "plan", "--output", "json"]).json();
+        let waiting = if kept == "30d" { 4 } else { 0 };
+        assert_eq!(released["waiting"], waiting, "{what}");
+        bench.ok(&["migrate", "-q", "--release", "1", "--force", "plan"]);
+        assert_eq!(names(&bench) + files(&bench.file("kept")).len(), 0, "{what}");
+        for name in ["tree/a.qcow", "tree/c.qcow"] {
+            assert_eq!(magic(&bench, name), 3, "{what}: {name}");
+        }
+    }
+}
+
+#[test]
+fn attributes_times_and_permissions_stay() {
+    use std::os::unix::fs::PermissionsExt;
+    for way in ["upgrade", "convert"] {
+        let bench = two_families();
+        let z = bench.file("tree/z.qcow");
+        fs::set_permissions(&z, fs::Permissions::from_mode(0o640)).expect("set");
+        let attributed =
+            rustix::fs::setxattr(&z, "user.owner", b"me", rustix::fs::XattrFlags::empty());
+        scan_and_plan(&bench, &["--way", way]);
+        let before = fs::metadata(&z).expect("there");
+        bench.ok(&["migrate", "-q", "plan"]);
+        let after = fs::metadata(&z).expect("there");
+        let of = |it: &fs::Metadata| (it.mode(), it.uid(), it.gid(), it.mtime(), it.mtime_nsec());
+        assert_eq!(of(&before), of(&after), "{way}");
+        if attributed.is_ok() {
+            let mut value = [0; 8];
+            let length = rustix::fs::getxattr(&z, "user.owner", &mut value[..]).expect("kept");
+            assert_eq!(&value[..length], b"me", "{way}");
+        }
+    }
+}
+
+#[test]
+fn damaged_images_are_rescued_or_put_aside_where_the_plan_says_so() {
+    for (word, code) in [("rescue", 4), ("quarantine", 0)] {
+        let bench = two_families();
+        let (mut cut, _) = image();
+        cut.truncate(cut.len() - 5000);
+        bench.write("tree/cut.qcow", &cut);
+        scan_and_plan(&bench, &["--damaged", word]);
+        let before = files(&bench.file("tree"));
+        let said = bench.run(&["migrate", "-q", "plan"]);
+        assert_eq!(said.code, Some(code), "{word}: {}", said.err);
+        match word {
+            "rescue" => {
+                assert_eq!(magic(&bench, "tree/cut.qcow"), 3);
+                assert!(bench.read("tree/cut.qcow.calve-original") == cut);
+                assert!(bench.file("tree/cut.qcow.calve-map").exists());
+            }
+            _ => {
+                assert!(!bench.file("tree/cut.qcow").exists());
+                assert!(bench.read("tree/cut.qcow.calve-original") == cut);
+            }
+        }
+        bench.ok(&["migrate", "-q", "--undo", "1", "plan"]);
+        assert!(before == files(&bench.file("tree")), "{word}: not to the bit");
+    }
+}
+
+/// Six families of one image of two kinds.
+fn six_families() -> Bench {
+    let bench = Bench::new();
+    fs::create_dir(bench.file("tree")).expect("a folder");
+    let (v1, _) = image();
+    let mut other = Builder::new(9, 6, 1 << 20);
+    other.plain(1, &[7; 512]);
+    for number in 0..6 {
+        let bytes = if number % 2 == 0 { v1.clone() } else { other.clone().build() };
+        bench.write(&format!("tree/{number}.qcow"), &bytes);
+    }
+    scan_and_plan(&bench, &[]);
+    bench
+}
+
+fn migrated(bench: &Bench) -> usize {
+    (0..6).filter(|number| magic(bench, &format!("tree/{number}.qcow")) == 3).count()
+}
+
+#[test]
+fn canaries_go_first_and_the_others_when_asked() {
+    let bench = six_families();
+    let said = bench.ok(&["migrate", "plan", "--canary", "1"]);
+    assert!(said.err.contains("only 1 families of each kind"), "{}", said.err);
+    let first = migrated(&bench);
+    assert!((1..=2).contains(&first), "{first}");
+    bench.ok(&["migrate", "-q", "plan"]);
+    assert_eq!(migrated(&bench), 6);
+    let list = bench.ok(&["migrate", "--list", "--output", "json", "catalogue"]).json();
+    assert_eq!(list[0]["families"]["done"], 6);
+    assert!(list[0]["ended"].is_number());
+}
+
+#[test]
+fn a_run_is_paused_and_asked_and_stopped_from_outside_and_goes_on() {
+    let bench = six_families();
+    let hook = "test -e go";
+    let mut run = bench
+        .command(&["migrate", "-q", "plan", "--control", "socket", "--jobs", "1"])
+        .args(["--before", "sleep 0.2", "--events", "events"])
+        .stdin(Stdio::null())
+        .spawn()
+        .expect("starts");
+    let ask = |word: &str| -> Value {
+        let mut stream = (0..200)
+            .find_map(|_| {
+                std::thread::sleep(Duration::from_millis(10));
+                UnixStream::connect(bench.file("socket")).ok()
+            })
+            .unwrap_or_else(|| panic!("{word}: nobody listens, {hook}"));
+        stream.write_all(format!("{word}\n").as_bytes()).expect("sent");
+        let mut line = String::new();
+        BufReader::new(stream).read_line(&mut line).expect("answered");
+        serde_json::from_str(&line).unwrap_or_else(|error| panic!("{word}: {error}: {line}"))
+    };
+    let paused = ask("pause");
+    assert_eq!((&paused["paused"], &paused["families"]), (&true.into(), &6.into()));
+    std::thread::sleep(Duration::from_millis(600));
+    let (one, other) = (ask("status"), ask("status"));
+    assert_eq!(one["done"], other["done"], "goes on though it is paused");
+    assert!(ask("dance")["error"].is_string());
+    assert_eq!(ask("jobs 2")["jobs"], 2);
+    assert_eq!(ask("rate 1M")["rate-limit"], 1 << 20);
+    // Nobody else may carry out the same plan.
+    bench.fails(15, "another process", &["migrate", "plan"]);
+    ask("stop");
+    assert!(!run.wait().expect("ended").success());
+    assert!(!bench.file("socket").exists());
+    bench.ok(&["migrate", "-q", "plan", "--events", "events"]);
+    assert_eq!(migrated(&bench), 6);
+    let events = String::from_utf8(bench.read("events")).expect("text");
+    let ended = events.lines().filter(|line| line.contains("\"outcome\":\"done\"")).count();
+    assert_eq!(ended, 6, "{events}");
+}
+
+#[test]
+fn too_many_failures_stop_new_work() {
+    let bench = Bench::new();
+    fs::create_dir(bench.file("tree")).expect("a folder");
+    let (v1, _) = image();
+    for number in 0..30 {
+        bench.write(&format!("tree/{number}.qcow"), &v1);
+    }
+    scan_and_plan(&bench, &[]);
+    let words = ["migrate", "plan", "--before", "exit 1", "--jobs", "1", "--metrics", "numbers"];
+    let said = bench.fails(11, "of 10 families failed", &words);
+    assert!(said.out.contains("20 were not begun"), "{}", said.out);
+    let numbers = String::from_utf8(bench.read("numbers")).expect("text");
+    assert!(numbers.contains("calve_migrate_families_failed{run=\"1\"} 10\n"), "{numbers}");
+    let words = ["migrate", "-q", "plan", "--before", "exit 1", "--max-failures", "100"];
+    assert_eq!(bench.run(&words).code, Some(11));
+    bench.ok(&["migrate", "-q", "plan"]);
+}
