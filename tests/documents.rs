@@ -87,6 +87,8 @@ fn every_file_of_the_sources_has_its_line_in_the_architecture() {
         "examine",
         "fleet",
         "fuzzing",
+        "migrate",
+        "plan",
         "rebuild",
         "references",
         "rescue",
