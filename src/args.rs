@@ -10,6 +10,7 @@ mod report;
 mod rescue;
 mod sandbox;
 mod scan;
+mod sources;
 mod upgrade;
 
 use std::ffi::OsString;
@@ -26,6 +27,7 @@ pub(crate) use report::{ReportArgs, ReportShape};
 pub(crate) use rescue::RescueArgs;
 pub(crate) use sandbox::{SandboxArgs, SandboxMode};
 pub(crate) use scan::{ScanArgs, ScanShape};
+pub(crate) use sources::{SourcesArgs, SourcesShape};
 pub(crate) use upgrade::{UpgradeArgs, VerifyHow};
 
 /// Reads and migrates QCOW version 1 disk images. An old QCOW calves a QCOW2.
@@ -65,6 +67,8 @@ pub(crate) enum Verb {
     Migrate(Box<MigrateArgs>),
     /// Say what a run came to, and whether any version 1 image remains
     Report(Box<ReportArgs>),
+    /// Find scripts and settings that still make version 1 images, or name them
+    AuditSources(SourcesArgs),
     /// Say of every byte of a version 1 file what it is
     Layout(LayoutArgs),
     /// List what a version 1 file holds in the order in which it was first written
@@ -96,7 +100,8 @@ impl Verb {
             Verb::Layout(args) => ("layout", &args.open, None, Vec::new()),
             Verb::Timeline(args) => ("timeline", &args.open, None, Vec::new()),
             Verb::Carve(args) => ("carve", &args.open, None, vec![&*args.folder]),
-            Verb::Create(_)
+            Verb::AuditSources(_)
+            | Verb::Create(_)
             | Verb::Migrate(_)
             | Verb::Plan(_)
             | Verb::Report(_)

@@ -13,6 +13,7 @@ pub(crate) mod plan;
 pub(crate) mod report;
 pub(crate) mod rescue;
 pub(crate) mod scan;
+pub(crate) mod sources;
 pub(crate) mod target;
 pub(crate) mod timeline;
 pub(crate) mod upgrade;

@@ -1,9 +1,10 @@
 //! Text for people and JSON for programs.
 
 use std::io::{self, Write};
+use std::path::Path;
 
 use calve_disk::open::escaped;
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 
 use crate::exit::{Code, Failure};
 
@@ -40,6 +41,28 @@ pub(crate) fn json(value: &Value) -> Result<(), Failure> {
     serde::Serialize::serialize(value, &mut serializer)
         .map_err(|error| Failure::new(Code::Failed, error.to_string()))?;
     out(&format!("{}\n", String::from_utf8_lossy(&bytes)))
+}
+
+/// Bytes as text, and where that loses something also as they are, in hexadecimal.
+pub(crate) fn put_bytes(object: &mut Map<String, Value>, key: &str, bytes: &[u8]) {
+    let text = escaped(bytes);
+    if text.as_bytes() != bytes {
+        let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        object.insert(format!("{key}-hex"), json!(digits));
+    }
+    object.insert(key.into(), json!(text));
+}
+
+/// A path as text, as [`put_bytes`] has it.
+pub(crate) fn put_path(object: &mut Map<String, Value>, key: &str, path: &Path) {
+    put_bytes(object, key, path.as_os_str().as_encoded_bytes());
+}
+
+/// An object whose first key says what it is of.
+pub(crate) fn of_kind(kind: &str, object: Map<String, Value>) -> Value {
+    let mut all = Map::from_iter([("kind".to_owned(), json!(kind))]);
+    all.extend(object);
+    Value::Object(all)
 }
 
 /// Tells of something that is worth knowing and keeps nothing from being done.

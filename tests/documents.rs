@@ -25,6 +25,15 @@ fn every_rule_is_explained_once_under_its_number() {
 }
 
 #[test]
+fn every_rule_for_sources_has_its_row() {
+    let text = document("docs/sources.md");
+    for rule in calve_sources::Rule::ALL {
+        assert_eq!(text.matches(&format!("\n| {rule} | ")).count(), 1, "{rule}");
+    }
+    assert_eq!(text.matches("\n| S").count(), calve_sources::Rule::ALL.len());
+}
+
+#[test]
 fn every_dependency_earns_a_line() {
     let hacking = document("HACKING.md");
     let manifest = document("Cargo.toml");
@@ -55,6 +64,7 @@ fn links_between_documents_lead_somewhere() {
         "docs/evidence.md",
         "docs/examine.md",
         "docs/fleet.md",
+        "docs/sources.md",
         "docs/reliability.md",
     ] {
         let text = document(name);
@@ -81,6 +91,7 @@ fn every_file_of_the_sources_has_its_line_in_the_architecture() {
         "references",
         "rescue",
         "scan",
+        "sources",
         "upgrade",
     ]
     .map(|name| format!("crates/{name}/src"));

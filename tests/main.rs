@@ -20,6 +20,7 @@ mod read_only;
 mod repair;
 mod rescue;
 mod scan;
+mod sources;
 mod target;
 mod traces;
 mod untrusted;

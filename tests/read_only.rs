@@ -52,6 +52,8 @@ const RUNS: &[&str] = &[
     "info --sandbox=off IMAGE",
     "scan IMAGE",
     "scan --deep --sandbox=off --families .",
+    "audit-sources .",
+    "audit-sources --output=jsonl -j 1 script.sh IMAGE",
 ];
 
 const IMAGES: &[&str] =
@@ -74,6 +76,7 @@ fn write_sources(bench: &Bench) {
     (0..64).for_each(|cluster| _ = secret.plain(cluster, &content(cluster)));
     bench.write("secret.qcow", &secret.build());
     bench.write("key", b"swordfish\n");
+    bench.write("script.sh", b"qemu-img create -f qcow2 new 1G\nqemu-img info old.qcow\n");
     let mut overlay = Builder::new(9, 12, SIZE).backing(b"base.raw");
     (100..300).for_each(|cluster| _ = overlay.plain(cluster, &[7; 512]));
     bench.write("overlay.qcow", &overlay.build());

@@ -9,7 +9,6 @@ use calve_report::{Report, Sources};
 
 use crate::args::{ReportArgs, ReportShape};
 use crate::exit::{Code, Failure};
-use crate::print;
 
 pub(crate) fn run(args: &ReportArgs) -> Result<Code, Failure> {
     let sources = Sources::open(&args.file, args.journal.as_deref(), args.run)?;

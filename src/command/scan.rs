@@ -68,12 +68,11 @@ impl Scanned {
 }
 
 fn options(args: &ScanArgs) -> Result<ScanOptions, Failure> {
-    let jobs = jobs(args.jobs.as_deref())?;
     Ok(ScanOptions {
         is_deep: args.deep,
         with_archives: !args.no_archives,
         is_one_file_system: args.one_file_system,
-        jobs: jobs.get(),
+        jobs: jobs(args.jobs.as_deref())?.get(),
     })
 }
 

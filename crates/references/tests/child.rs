@@ -51,7 +51,7 @@ impl Sketch {
         }
         if random.once_in(2) {
             let at = usize::try_from(random.below(extensions.len() as u64 + 1)).expect("small");
-            let format = random.one_of(&[&b"qcow"[..], b"raw", b"a-format-of-old"]);
+            let format = random.one_of(&[&b"qcow"[..], b"raw", b"a-format-that-nobody-knows"]);
             extensions.insert(at, (FORMAT, format.to_vec()));
         }
         let version = random.one_of(&[2, 3, 3]);
@@ -108,24 +108,34 @@ impl Sketch {
 /// Kinds and values.
 type Extensions = Vec<(u32, Vec<u8>)>;
 
-/// What an overlay says, as a slow reader finds it: its extensions but for the format of the base,
-/// that format, and the name.
-fn said(image: &[u8]) -> (Extensions, Option<Vec<u8>>, Vec<u8>) {
+/// What an overlay says, as a slow reader finds it.
+struct Said {
+    /// But for the format of the base.
+    extensions: Extensions,
+    format: Option<Vec<u8>>,
+    name: Vec<u8>,
+    /// Where extensions are over, and where the name begins.
+    end: usize,
+    name_at: usize,
+}
+
+fn said(image: &[u8]) -> Said {
     let number = |at: usize| u32::from_be_bytes(image[at..at + 4].try_into().expect("four bytes"));
     let size = |at: usize| usize::try_from(number(at)).expect("small");
-    let (name, length) = (size(12), size(16));
-    let mut at = if number(4) == 2 { 72 } else { size(100) };
-    let (mut others, mut format) = (Vec::new(), None);
-    while at < name && number(at) != 0 {
-        let value = image[at + 8..at + 8 + size(at + 4)].to_vec();
-        let kind = number(at);
-        at += 8 + value.len().next_multiple_of(8);
+    let (name_at, length) = (size(12), size(16));
+    let mut end = if number(4) == 2 { 72 } else { size(100) };
+    let (mut extensions, mut format) = (Vec::new(), None);
+    while end < name_at && number(end) != 0 {
+        let value = image[end + 8..end + 8 + size(end + 4)].to_vec();
+        let kind = number(end);
+        end += 8 + value.len().next_multiple_of(8);
         match kind {
             FORMAT => format = Some(value),
-            _ => others.push((kind, value)),
+            _ => extensions.push((kind, value)),
         }
     }
-    (others, format, image[name..name + length].to_vec())
+    let name = image[name_at..name_at + length].to_vec();
+    Said { extensions, format, name, end, name_at }
 }
 
 fn child(memory: &Memory, notes: &Notes) -> Child {
@@ -149,7 +159,7 @@ fn any_overlay_says_what_it_is_to_say_and_comes_back_to_the_bit() {
         let mut random = Random::new(seed ^ 0xC417D);
         let Some(image) = Sketch::random(&mut random).image() else { continue };
         let length = random.one_of(&[1, 5, 100, 300]);
-        let name = if random.once_in(3) { said(&image).2 } else { vec![b'm'; length] };
+        let name = if random.once_in(3) { said(&image).name } else { vec![b'm'; length] };
         let (memory, notes) = (Memory::new(image.clone()), Notes::new(None));
         let child = child(&memory, &notes);
         let change = match child.plan(&name, Format::Qcow2) {
@@ -164,9 +174,16 @@ fn any_overlay_says_what_it_is_to_say_and_comes_back_to_the_bit() {
         assert_eq!(memory.content(), image, "seed {seed}: a plan writes nothing");
         assert!(child.write(&change).expect("written"), "seed {seed}");
         let new = memory.content();
-        let before = said(&image);
-        assert_eq!(said(&new), (before.0, Some(b"qcow2".to_vec()), name.clone()), "seed {seed}");
+        let (before, after) = (said(&image), said(&new));
+        assert_eq!(after.extensions, before.extensions, "seed {seed}");
+        assert_eq!(after.format.as_deref(), Some(&b"qcow2"[..]), "seed {seed}");
+        assert_eq!(after.name, name, "seed {seed}");
         let cluster = image.len() / 2;
+        let name_end = after.name_at + name.len();
+        let rest = [&new[after.end..after.name_at], &new[name_end..cluster]].concat();
+        assert!(rest.iter().all(|byte| *byte == 0), "seed {seed}: something old is left");
+        let has_end = after.name_at >= after.end + 8;
+        assert!(has_end || after.end == before.end, "seed {seed}: no mark of the end");
         assert!(new[cluster..] == image[cluster..], "seed {seed}: only the first cluster");
         assert!(new[20..72] == image[20..72], "seed {seed}: only what is about the base");
         assert_eq!(child.plan(&name, Format::Qcow2).expect("a plan"), None, "seed {seed}");

@@ -1,27 +1,12 @@
 //! Rows and families as JSON, and rows as CSV.
 
-use std::path::Path;
-
 use calve_disk::open::escaped;
 use calve_fleet::{Broken, Candidate, Edge, Evidence, Family, How, Member, Row, Why};
 use calve_scan::{Counted, ImageFacts};
 use serde_json::{Map, Value, json};
 
 use crate::command::info::counts_json;
-
-/// Bytes as text, and where that loses something also as they are, in hexadecimal.
-fn put_bytes(object: &mut Map<String, Value>, key: &str, bytes: &[u8]) {
-    let text = escaped(bytes);
-    if text.as_bytes() != bytes {
-        let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-        object.insert(format!("{key}-hex"), json!(digits));
-    }
-    object.insert(key.into(), json!(text));
-}
-
-fn put_path(object: &mut Map<String, Value>, key: &str, path: &Path) {
-    put_bytes(object, key, path.as_os_str().as_encoded_bytes());
-}
+use crate::print::{put_bytes, put_path};
 
 /// Whether it is a version 1 image that the scan `known`, and those before, did not know as one.
 fn is_new(row: &Row, known: i64) -> bool {

@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 use super::{Scanned, record, table};
 use crate::args::{ScanArgs, ScanShape};
 use crate::exit::{Code, Failure};
+use crate::print::of_kind;
 use table::Table;
 
 /// Why no more is told.
@@ -171,11 +172,4 @@ impl<W: Write> Report<'_, W> {
 fn trouble_object(trouble: &calve_fleet::Trouble) -> Value {
     let path = escaped(trouble.path.as_os_str().as_encoded_bytes());
     json!({ "filename": path, "what": trouble.what })
-}
-
-/// An object whose first key says what it is of.
-fn of_kind(kind: &str, object: Map<String, Value>) -> Value {
-    let mut all = Map::from_iter([("kind".to_owned(), json!(kind))]);
-    all.extend(object);
-    Value::Object(all)
 }

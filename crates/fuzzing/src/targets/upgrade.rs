@@ -55,6 +55,7 @@ fn upgradable_size(input: &Input<'_>) -> Option<u64> {
 fn options(input: &Input<'_>) -> Options {
     Options {
         backing_format: Some("raw".to_owned()),
+        backing_name: None,
         holds: input.holds(),
         verify: if input.verifies() { Verify::Full } else { Verify::Tables },
         time: None,
