@@ -56,6 +56,11 @@ impl Report<'_> {
              whole: that is what results and digests of single images are for."
                 .to_owned(),
         ];
+        all.push(
+            "It does not say that nothing makes new ones: calve audit-sources looks for scripts and \
+             settings that do."
+                .into(),
+        );
         let scans = self.certificate.rests_on.iter().map(|it| &it.scan);
         if scans.clone().any(|scan| !scan.with_archives) {
             all.push("Archives were not looked into by every scan.".into());

@@ -40,12 +40,12 @@ pub fn write_html(report: &Report<'_>, out: &mut dyn Write) -> Result<()> {
         (outcome::left(report))
         (outcome::originals(report))
         (certificate::remaining(report))
+        (certificate::basis(report))
     })?;
     put(images::begin())?;
     report.rows(|row| Ok(put(images::row(row))?))?;
     put(html! {
         (images::end())
-        (certificate::basis(report))
         script { (PreEscaped(SCRIPT)) }
         (PreEscaped("</body></html>\n"))
     })?;

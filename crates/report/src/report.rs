@@ -226,7 +226,7 @@ impl<'a> Report<'a> {
         self.formats = counts.formats;
         self.space = counts.space;
         self.missing = counts.missing;
-        self.left = counts.left;
+        self.left = left(self.sources);
         self.originals = counts.originals;
         Ok(())
     }
@@ -249,6 +249,29 @@ impl<'a> Report<'a> {
     }
 }
 
+/// Version 1 images that the plan leaves, by the reason without the names of the family's images:
+/// what is the matter with many families is one reason.
+fn left(sources: &Sources) -> BTreeMap<String, Left> {
+    let mut all: BTreeMap<String, Left> = BTreeMap::new();
+    let families = sources.plan.iter().flat_map(|file| &file.plan.families);
+    for family in families.filter(|family| !family.is_migrated()) {
+        let mut names: Vec<String> =
+            family.images.iter().map(|image| text::name(&image.path.0)).collect();
+        // A name that begins like another one comes after it.
+        names.sort_by_key(|name| std::cmp::Reverse(name.len()));
+        for image in family.images.iter().filter(|image| image.is_version1()) {
+            let mut reason = image.reason.clone();
+            for name in names.iter().filter(|name| !name.is_empty()) {
+                reason = reason.replace(&**name, "an image");
+            }
+            let left = all.entry(reason).or_default();
+            left.sum.add(image.stamp.size);
+            left.paths.push(image.path.0.clone());
+        }
+    }
+    all
+}
+
 /// What is counted row by row.
 #[derive(Default)]
 struct Counts {
@@ -257,7 +280,6 @@ struct Counts {
     space: Space,
     missing: u64,
     failed: BTreeMap<String, Vec<(u64, PathBuf, String)>>,
-    left: BTreeMap<String, Left>,
     originals: Originals,
 }
 
@@ -284,7 +306,6 @@ impl Counts {
         match outcome {
             Outcome::Migrated => self.add_migrated(row, paths),
             Outcome::Failed => self.add_failed(row),
-            Outcome::Left => self.add_left(row),
             _ => {}
         }
     }
@@ -323,14 +344,5 @@ impl Counts {
                 families.push((family.number, path, problem));
             }
         }
-    }
-
-    fn add_left(&mut self, row: &Row<'_>) {
-        // What names the image itself is one reason for all.
-        let name = text::name(row.path());
-        let reason = row.why().unwrap_or_default().replace(&name, "the image");
-        let left = self.left.entry(reason).or_default();
-        left.sum.add(row.size_before());
-        left.paths.push(row.path().to_owned());
     }
 }

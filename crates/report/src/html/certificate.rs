@@ -14,7 +14,7 @@ pub(super) fn short(report: &Report<'_>) -> Markup {
             strong { (report.verdict()) }
             p { (report.basis()) }
             @if is_given {
-                p { "What this rests on, and what it does not say, stands at the end." }
+                p { "What this rests on, and what it does not say, stands below." }
             } @else {
                 p { "So there is no certificate. What remains is listed below, with what to do." }
             }

@@ -12,6 +12,7 @@ const HEADS: [&str; 8] =
 
 pub(super) fn begin() -> Markup {
     html! {
+        (PreEscaped("<section id=annex>"))
         h2 { "Images" }
         p.soft {
             "A digest is of what a guest reads from the disk, read before and after by other code; \
@@ -25,7 +26,7 @@ pub(super) fn begin() -> Markup {
 }
 
 pub(super) fn end() -> Markup {
-    PreEscaped("</tbody></table>".to_owned())
+    PreEscaped("</tbody></table></section>".to_owned())
 }
 
 pub(super) fn row(row: &Row<'_>) -> Markup {
@@ -35,9 +36,6 @@ pub(super) fn row(row: &Row<'_>) -> Markup {
         tr {
             td.path {
                 bdi { (text::name(row.path())) }
-                @if let Some(why) = row.why().filter(|_| is_long) {
-                    small { (escaped(why.as_bytes())) }
-                }
             }
             td { (row.strategy().word()) small { "family " (row.number().0) } }
             td class=(outcome.word()) {
@@ -57,6 +55,9 @@ pub(super) fn row(row: &Row<'_>) -> Markup {
             td.digest { (row.digest().unwrap_or_default()) }
             td { @if let Some(ended) = row.ended() { (text::time(ended)) } }
             td { (way_back(row)) }
+            @if let Some(why) = row.why().filter(|_| is_long) {
+                td.why { (escaped(why.as_bytes())) }
+            }
         }
     }
 }
