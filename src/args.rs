@@ -6,6 +6,7 @@ mod convert;
 mod examine;
 mod migrate;
 mod plan;
+mod report;
 mod rescue;
 mod sandbox;
 mod scan;
@@ -22,6 +23,7 @@ pub(crate) use convert::{ConvertArgs, CopyHow, SalvageWith};
 pub(crate) use examine::{CarveArgs, LayoutArgs, LayoutShape, TimelineArgs, TimelineShape};
 pub(crate) use migrate::MigrateArgs;
 pub(crate) use plan::{DamagedWord, PlanAction, PlanArgs, PlanShape, ShardArgs, ShardBy, WayWord};
+pub(crate) use report::{ReportArgs, ReportShape};
 pub(crate) use rescue::RescueArgs;
 pub(crate) use sandbox::{SandboxArgs, SandboxMode};
 pub(crate) use scan::{ScanArgs, ScanShape};
@@ -63,6 +65,8 @@ pub(crate) enum Verb {
     Plan(Box<PlanArgs>),
     /// Carry out a plan, or take a run back
     Migrate(Box<MigrateArgs>),
+    /// Say what a run came to, and whether any version 1 image remains
+    Report(Box<ReportArgs>),
     /// Find scripts and settings that still make version 1 images, or name them
     AuditSources(SourcesArgs),
     /// Say of every byte of a version 1 file what it is
@@ -100,6 +104,7 @@ impl Verb {
             | Verb::Create(_)
             | Verb::Migrate(_)
             | Verb::Plan(_)
+            | Verb::Report(_)
             | Verb::Scan(_)
             | Verb::Upgrade(_) => return None,
         };

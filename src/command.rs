@@ -10,6 +10,7 @@ pub(crate) mod layout;
 pub(crate) mod map;
 pub(crate) mod migrate;
 pub(crate) mod plan;
+pub(crate) mod report;
 pub(crate) mod rescue;
 pub(crate) mod scan;
 pub(crate) mod sources;

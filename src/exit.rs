@@ -9,6 +9,7 @@ use calve_fleet::Error as FleetError;
 use calve_migrate::{Cause, Error as MigrateError};
 use calve_plan::Error as PlanError;
 use calve_repair::Error as RepairError;
+use calve_report::Error as ReportError;
 use calve_rescue::Error as RescueError;
 use calve_upgrade::Error as UpgradeError;
 
@@ -317,6 +318,27 @@ impl From<MigrateError> for Failure {
             Cause::Stopped => return stopped(),
         };
         Self::new(code, text)
+    }
+}
+
+impl From<ReportError> for Failure {
+    fn from(error: ReportError) -> Self {
+        let text = error.to_string();
+        match error {
+            ReportError::Fleet(error) => error.into(),
+            ReportError::Migrate(error) => error.into(),
+            ReportError::Plan(error) => error.into(),
+            ReportError::Host { source, .. } => {
+                let (code, next) = host_error(&source);
+                Self { code, text, next: next.map(str::to_owned), places: Vec::new() }
+            }
+            ReportError::Changed { .. } => {
+                Self::new(Code::Changed, text).next("run this again when nobody writes to it")
+            }
+            ReportError::Refused { .. } => Self::new(Code::Refused, text),
+            ReportError::Write(source) => Self::new(host_error(&source).0, text),
+            _ => Self::new(Code::Failed, text),
+        }
     }
 }
 

@@ -69,6 +69,7 @@ fn run(words: &[OsString], program: &str) -> Result<Code, Failure> {
         Verb::Create(args) => command::create::run(args, program),
         Verb::Migrate(args) => command::migrate::run(args, program),
         Verb::Plan(args) => command::plan::run(args, program),
+        Verb::Report(args) => command::report::run(args),
         Verb::Scan(args) => command::scan::run(args, program),
         Verb::AuditSources(args) => command::sources::run(args, program),
         Verb::Upgrade(args) => command::upgrade::run(args, program),

@@ -91,6 +91,7 @@ fn every_file_of_the_sources_has_its_line_in_the_architecture() {
         "plan",
         "rebuild",
         "references",
+        "report",
         "rescue",
         "scan",
         "sources",

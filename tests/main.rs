@@ -19,6 +19,7 @@ mod moves;
 mod plan;
 mod read_only;
 mod repair;
+mod report;
 mod rescue;
 mod scan;
 mod sources;

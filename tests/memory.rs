@@ -3,6 +3,7 @@
 //! libraries and the stacks.
 
 use crate::common::Bench;
+use crate::common::made::many;
 use calve_testkit::corpus::{self, Kind};
 use calve_testkit::{Builder, Random, qemu};
 
@@ -132,4 +133,15 @@ fn an_upgrade_of_a_file_that_is_very_long() {
         .read_exact_at(&mut start, 0)
         .expect("all");
     assert!(start == image, "not what it was");
+}
+
+/// A plan is in memory as a whole, and so is every path that is looked at; rows are not.
+#[test]
+fn a_report_of_a_hundred_thousand_images() {
+    let bench = Bench::new();
+    many(&bench, 100_000);
+    for shape in ["html", "csv", "json", "premis"] {
+        let name = format!("report.{shape}");
+        within(&bench, 8 * LIMIT, &["report", "--output", shape, "--save", &name, "images.plan"]);
+    }
 }

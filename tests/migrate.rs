@@ -114,7 +114,6 @@ fn an_archive_migrates_by_every_way_with_the_disks_that_it_had_and_comes_back_to
 fn a_run_that_is_killed_at_any_moment_goes_on_and_no_image_is_lost_or_half() {
     let kills = std::env::var("CALVE_KILLS").ok().and_then(|it| it.parse().ok()).unwrap_or(6);
     for seed in seeds("CALVE_MIGRATE_CASES", 2) {
-        println!("CALVE_SEED={seed}");
         let mut random = Random::new(seed);
         let (bench, truth) = archive(seed);
         let way = ["upgrade", "convert"][usize::try_from(seed % 2).expect("small")];
@@ -360,6 +359,7 @@ fn a_run_is_paused_and_asked_and_stopped_from_outside_and_goes_on() {
         .command(&["migrate", "-q", "plan", "--control", "socket", "--jobs", "1"])
         .args(["--before", "sleep 0.2", "--events", "events"])
         .stdin(Stdio::null())
+        .stderr(Stdio::null())
         .spawn()
         .expect("starts");
     let ask = |word: &str| -> Value {

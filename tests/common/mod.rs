@@ -1,5 +1,8 @@
 //! Running the real binary in a folder of its own.
 
+pub(crate) mod browser;
+pub(crate) mod made;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 

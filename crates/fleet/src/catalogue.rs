@@ -2,6 +2,7 @@
 //! in a file of SQLite. Rows are streamed: memory does not depend on how many there are.
 
 mod known;
+mod reading;
 mod row;
 mod run;
 
@@ -14,6 +15,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 
 use crate::error::{Error, Result};
 
+pub use reading::{Counted, Scan, connect_for_reading};
 pub use row::Row;
 pub use run::Run;
 

@@ -12,7 +12,9 @@ mod catalogue;
 mod error;
 mod families;
 
-pub use catalogue::{Catalogue, Row, Run, Totals, Trouble, Which};
+pub use catalogue::{
+    Catalogue, Counted, Row, Run, Scan, Totals, Trouble, Which, connect_for_reading,
+};
 pub use error::{Error, Result};
 pub use families::{
     Broken, Candidate, ContentVotes, Edge, Evidence, Family, How, Member, Vote, Votes, Why,

@@ -185,6 +185,19 @@ impl Journal {
         Ok(Self { connection, path: path.to_owned() })
     }
 
+    /// The journal in this file, which is only read: see [`calve_fleet::connect_for_reading`].
+    /// `None` where there is none in it.
+    ///
+    /// # Errors
+    /// [`Error::Journal`].
+    pub fn open_for_reading(path: &Path) -> Result<Option<Self>> {
+        let failed = |source| Error::Journal { path: path.to_owned(), source };
+        let connection = calve_fleet::connect_for_reading(path).map_err(failed)?;
+        let sql = "SELECT count(*) FROM sqlite_schema WHERE name = 'migrated_image'";
+        let count: i64 = connection.query_row(sql, [], |row| row.get(0)).map_err(failed)?;
+        Ok((count > 0).then(|| Self { connection, path: path.to_owned() }))
+    }
+
     /// Its file.
     pub fn path(&self) -> &Path {
         &self.path

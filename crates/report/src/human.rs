@@ -1,0 +1,47 @@
+//! A report in a few lines, for terminals.
+
+use crate::report::Report;
+use crate::text;
+
+/// The report as lines: what came of the images, what failed, whether any version 1 image remains,
+/// and what to type next.
+pub fn human(report: &Report<'_>) -> String {
+    let mut lines = Vec::new();
+    if let Some(run) = report.run() {
+        let ended = match (run.undone, run.ended) {
+            (Some(undone), _) => format!("taken back {}", text::moment(undone)),
+            (None, Some(ended)) => format!("ended {}", text::moment(ended)),
+            (None, None) => "not ended".into(),
+        };
+        lines.push(format!("run {}: began {}, {ended}", run.number, text::moment(run.began)));
+    } else {
+        lines.push("no run yet".into());
+    }
+    for (outcome, sum) in &report.outcomes {
+        lines.push(format!("{:>8}  {}", sum.count, outcome.statement()));
+    }
+    let space = &report.space;
+    if space.before > 0 {
+        let (before, now) = (text::size(space.before), text::size(space.now));
+        lines.push(format!("migrated: {before} before, {now} now"));
+    }
+    if report.missing > 0 {
+        lines.push(format!("rescued: {} bytes of disks are missing", report.missing));
+    }
+    for failed in &report.failed {
+        let count = u64::try_from(failed.families.len()).unwrap_or(u64::MAX);
+        let families = text::count(count, "family", "families");
+        lines.push(format!("\n{families} failed: {}", failed.cause));
+        lines.push(format!("    {}", failed.next.words));
+        lines.push(format!("    $ {}", failed.next.command));
+    }
+    lines.push(format!("\n{}", report.verdict()));
+    for (reason, all) in report.certificate.groups() {
+        let next = report.next(reason);
+        lines.push(format!("\n{}: {}", reason.statement(), all.len()));
+        lines.push(format!("    first: {}", text::name(&all[0].path)));
+        lines.push(format!("    {}", next.words));
+        lines.push(format!("    $ {}", next.command));
+    }
+    lines.join("\n") + "\n"
+}

@@ -1,0 +1,140 @@
+//! What is at a path now, by the first bytes of what is there.
+
+use std::fs::Metadata;
+use std::io::Read;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use calve_disk::open::{Likeness, is_in_use, likeness, open_for_reading};
+
+/// What is there, by its first bytes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Found {
+    /// A version 1 image.
+    Version1,
+    /// A qcow2 image.
+    Qcow2,
+    /// Something else.
+    Other,
+    /// Nothing.
+    Missing,
+    /// No regular file: a link, a folder, a device.
+    NoFile,
+    /// It could not be read.
+    Unreadable(String),
+}
+
+impl Found {
+    /// The format as `qemu-img` names it, or a word for what is no image.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Version1 => "qcow",
+            Self::Qcow2 => "qcow2",
+            Self::Other => "other",
+            Self::Missing => "missing",
+            Self::NoFile => "no-file",
+            Self::Unreadable(_) => "unreadable",
+        }
+    }
+}
+
+/// What a look at a path told.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Looked {
+    /// What is there.
+    pub found: Found,
+    /// Whether another process holds it under QEMU's locks.
+    pub is_in_use: bool,
+    /// Its number in its file system.
+    pub inode: u64,
+    /// Its length in bytes.
+    pub size: u64,
+    /// Bytes that the host spends on it.
+    pub spent: u64,
+    /// When it was written last, in nanoseconds since 1970.
+    pub modified: i64,
+}
+
+/// The unit in which the host counts what it spends, in bytes.
+const BLOCK: u64 = 512;
+
+/// How much of a file is read.
+const START: u64 = 512;
+
+/// Looks at a path. Nothing is locked, and no link followed but those in its folders.
+pub(crate) fn look(path: &Path) -> Looked {
+    let nothing =
+        |found| Looked { found, is_in_use: false, inode: 0, size: 0, spent: 0, modified: 0 };
+    match looked(path) {
+        Ok(looked) => looked,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => nothing(Found::Missing),
+        Err(error) => nothing(Found::Unreadable(error.to_string())),
+    }
+}
+
+fn looked(path: &Path) -> std::io::Result<Looked> {
+    let before = path.symlink_metadata()?;
+    let of = |found, metadata: &Metadata, is_in_use| Looked {
+        found,
+        is_in_use,
+        inode: metadata.ino(),
+        size: metadata.len(),
+        spent: metadata.blocks().saturating_mul(BLOCK),
+        modified: metadata.mtime().saturating_mul(1_000_000_000) + metadata.mtime_nsec(),
+    };
+    if !before.is_file() {
+        return Ok(of(Found::NoFile, &before, false));
+    }
+    let file = open_for_reading(path)?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Ok(of(Found::NoFile, &metadata, false));
+    }
+    let mut start = Vec::new();
+    (&file).take(START).read_to_end(&mut start)?;
+    let found = match likeness(&start) {
+        Likeness::Qcow(1) => Found::Version1,
+        Likeness::Qcow(2 | 3) => Found::Qcow2,
+        _ => Found::Other,
+    };
+    Ok(of(found, &metadata, is_in_use(&file)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_there_is_told_by_its_first_bytes_and_nothing_is_waited_for() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("file");
+        let found = || look(&path).found;
+        assert_eq!(found(), Found::Missing);
+        for (bytes, expected) in [
+            (&b"QFI\xfb\0\0\0\x01"[..], Found::Version1),
+            (b"QFI\xfb\0\0\0\x02", Found::Qcow2),
+            (b"QFI\xfb\0\0\0\x03rest", Found::Qcow2),
+            (b"QFI\xfb\0\0\0\x09", Found::Other),
+            (b"QFI\xfb\0\0", Found::Other),
+            (b"", Found::Other),
+        ] {
+            std::fs::write(&path, bytes).expect("a file");
+            assert_eq!(found(), expected, "{bytes:?}");
+        }
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink(&path, &link).expect("a link");
+        assert_eq!(look(&link).found, Found::NoFile);
+        assert_eq!(look(folder.path()).found, Found::NoFile);
+        let pipe = folder.path().join("pipe");
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            &pipe,
+            rustix::fs::FileType::Fifo,
+            rustix::fs::Mode::from_raw_mode(0o600),
+            0,
+        )
+        .expect("a pipe");
+        assert_eq!(look(&pipe).found, Found::NoFile);
+        assert!(matches!(look(&path.join("below")).found, Found::Unreadable(_)));
+    }
+}

@@ -1,0 +1,206 @@
+//! What to do next: words for people, and a command that a shell takes.
+
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use calve_migrate::Cause;
+
+use crate::certificate::Reason;
+use crate::sources::Sources;
+use crate::text;
+
+/// What to do next.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Next {
+    /// What for, or what has to be done by hand before.
+    pub words: &'static str,
+    /// The command.
+    pub command: String,
+}
+
+/// The words of commands about one report.
+pub(crate) struct Commands {
+    plan: String,
+    catalogue: String,
+    journal: String,
+    roots: String,
+    run: i64,
+}
+
+impl Commands {
+    pub(crate) fn of<'a>(
+        sources: &Sources,
+        roots: impl IntoIterator<Item = &'a Path>,
+        number: i64,
+    ) -> Self {
+        let catalogue = quoted(sources.catalogue.path());
+        let run = sources.run.as_ref().map(|run| &*run.plan);
+        let plan = sources.plan.as_ref().map(|file| &*file.path).or(run);
+        let journal = sources.other_journal.as_deref();
+        let mut roots: Vec<String> = roots.into_iter().map(quoted).collect();
+        roots.sort();
+        roots.dedup();
+        if roots.is_empty() {
+            roots.push("FOLDER".into());
+        }
+        Self {
+            plan: plan.map_or_else(|| "PLAN".into(), quoted),
+            catalogue,
+            journal: journal.map(|path| format!("--journal {} ", quoted(path))).unwrap_or_default(),
+            roots: roots.join(" "),
+            run: number,
+        }
+    }
+
+    fn migrate(&self) -> String {
+        format!("calve migrate {}{}", self.journal, self.plan)
+    }
+
+    fn scan(&self) -> String {
+        format!("calve scan --catalogue {} {}", self.catalogue, self.roots)
+    }
+
+    fn plan(&self, words: &str) -> String {
+        format!("calve plan {words}--save NEW.plan {}", self.catalogue)
+    }
+
+    /// What to do about families that failed. `first` is an image of the first of them.
+    pub(crate) fn after(&self, cause: Option<Cause>, first: &Path) -> Next {
+        let again = || self.migrate();
+        let (words, command) = match cause {
+            Some(Cause::Host) => {
+                ("Look at what the host says, mend that, and run the same again.", again())
+            }
+            Some(Cause::Damaged) => (
+                "Look for better copies. Where there are none, scan deeply and make a plan that \
+                 takes what is left.",
+                format!(
+                    "{} && {}",
+                    self.scan().replacen("scan ", "scan --deep ", 1),
+                    self.plan("--damaged rescue ")
+                ),
+            ),
+            Some(Cause::Key) => (
+                "Convert these by hand: the passphrase is asked for.",
+                format!("calve convert -p --verify -O qcow2 {} NEW.qcow2", quoted(first)),
+            ),
+            Some(Cause::Base) => (
+                "Find the bases, and see what belongs together by then.",
+                self.scan().replacen("scan ", "scan --families ", 1),
+            ),
+            Some(Cause::Changed) => (
+                "They are not the files that the plan was made of: scan again, and make another.",
+                format!("{} && {}", self.scan(), self.plan("")),
+            ),
+            Some(Cause::InUse) => {
+                ("End the programs that use them, and run the same again.", again())
+            }
+            Some(Cause::NoSpace) => ("Make room, and run the same again.", again()),
+            Some(Cause::Mismatch) => (
+                "Test this machine's memory and disks before anything else, then run the same \
+                 again.",
+                again(),
+            ),
+            Some(Cause::Hook) => (
+                "See to the command that --before or --after named, and run the same again.",
+                again(),
+            ),
+            Some(Cause::Stopped) => ("Nothing is wrong: run the same again.", again()),
+            Some(Cause::Refused) | None => {
+                ("Do what each of them says, and run the same again.", again())
+            }
+        };
+        Next { words, command }
+    }
+
+    /// What to do about what speaks against a certificate. `first` is the first path, and `run` the
+    /// run that knows of it.
+    pub(crate) fn about(&self, reason: Reason, first: &Path, run: Option<i64>) -> Next {
+        let run = run.unwrap_or(self.run);
+        let (words, command) = match reason {
+            Reason::Version1 => (
+                "Migrate them: what the plan leaves and what failed is told above with what to do; \
+                 all else needs a scan and a plan.",
+                format!("{} && {}", self.scan(), self.plan("")),
+            ),
+            Reason::InUse => ("End the programs that use them, and scan again.", self.scan()),
+            Reason::Original => (
+                "They are kept so that the run can be taken back. When that is not needed any more, \
+                 give it up; an image that was put aside is never removed: that is done by hand.",
+                format!("calve migrate {}--release {run} {}", self.journal, self.catalogue),
+            ),
+            Reason::InArchive => (
+                "Unpack and migrate what is needed, remove the archives, and scan again.",
+                self.scan(),
+            ),
+            Reason::Unfinished => ("Go on with the run.", self.migrate()),
+            Reason::Missing => (
+                "They may be anywhere, or on a file system that is not mounted: find out, and scan \
+                 again.",
+                self.scan(),
+            ),
+            Reason::NoFile => ("Look at what is there, and scan again.", self.scan()),
+            Reason::Unreadable => (
+                "Look at permissions and the medium, and report again.",
+                format!("ls -l {}", quoted(first)),
+            ),
+            Reason::NotLookedInto | Reason::Trouble => (
+                "Look at permissions and the medium, unpack the archives, and scan again.",
+                self.scan(),
+            ),
+            Reason::NoScan => ("Scan, to the end.", self.scan()),
+        };
+        Next { words, command }
+    }
+}
+
+/// A path as a word of a shell command; `$'...'`, as bash and zsh have it, where a character would
+/// not show what it is.
+pub(crate) fn quoted(path: &Path) -> String {
+    let bytes = path.as_os_str().as_bytes();
+    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/._-+=:@%,".contains(byte);
+    if text::hex(path).is_some() {
+        let mut word = String::from("$'");
+        for byte in bytes {
+            match byte {
+                b'\'' | b'\\' => word.extend(['\\', char::from(*byte)]),
+                b' '..=b'~' => word.push(char::from(*byte)),
+                other => word.push_str(&format!("\\x{other:02x}")),
+            }
+        }
+        return word + "'";
+    }
+    let text = text::name(path);
+    // A word that begins with a hyphen would be an option.
+    let text = if text.starts_with('-') { format!("./{text}") } else { text };
+    match !text.is_empty() && bytes.iter().all(is_plain) {
+        true => text,
+        false => format!("'{}'", text.replace('\'', "'\\''")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsStr;
+
+    use super::*;
+
+    #[test]
+    fn a_shell_takes_every_name_for_what_it_is() {
+        for bytes in [
+            &b"/plain/name.img"[..],
+            b"/it's a \"name\" $(touch x) `y` \\ ;&|<>*?",
+            b"/\xff\xfe'\\\n\x1b[31m",
+            "/\u{202e}gmi.\u{e9}".as_bytes(),
+            b"-rf",
+            b"/\\",
+        ] {
+            let path = Path::new(OsStr::from_bytes(bytes));
+            let script = format!("printf %s {}", quoted(path));
+            let output = std::process::Command::new("bash").args(["-c", &script]).output();
+            let said = output.expect("bash").stdout;
+            let said = said.strip_prefix(b"./").unwrap_or(&said);
+            assert_eq!(said, bytes, "{script}");
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! What a report rests on: the catalogue of scans, the journal of migrations, the plan.
+
+use std::fs::File;
+use std::io::{BufReader, Read, Seek};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use calve_fleet::Catalogue;
+use calve_migrate::{Journal, RunRecord};
+use calve_plan::Plan;
+
+use crate::error::{Error, Result};
+
+/// What a report rests on, opened for reading.
+#[derive(Debug)]
+pub struct Sources {
+    pub(crate) catalogue: Catalogue,
+    pub(crate) journal: Option<Journal>,
+    /// Where the journal is, if not in the catalogue.
+    pub(crate) other_journal: Option<PathBuf>,
+    pub(crate) run: Option<RunRecord>,
+    pub(crate) plan: Option<PlanFile>,
+    /// Why there is no plan, where there should be one.
+    pub(crate) plan_problem: Option<String>,
+    /// The databases, as they were before they were opened.
+    before: Vec<(PathBuf, Stamp)>,
+}
+
+/// A plan, and the file that it stands in.
+#[derive(Debug)]
+pub(crate) struct PlanFile {
+    pub(crate) path: PathBuf,
+    digest: String,
+    pub(crate) plan: Plan,
+}
+
+/// What changes where somebody writes to a database: its length and time, or a log beside it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Stamp {
+    size: u64,
+    modified: (i64, i64),
+    has_log: bool,
+}
+
+impl Sources {
+    /// Opens a plan with its catalogue and journal, or a catalogue with the plan of the run. The
+    /// run is that of this number; or else the last of the plan, or the last that there is. There
+    /// may be none.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] where there is no such run, and what opening each of them says. A plan
+    /// that was changed or moved since its run is none, and the report says so.
+    pub fn open(file: &Path, journal: Option<&Path>, number: Option<i64>) -> Result<Self> {
+        let named = match is_plan(file)? {
+            true => Some(PlanFile::read(file)?),
+            false => None,
+        };
+        let path = match &named {
+            None => file.to_owned(),
+            Some(named) => named.plan.head.catalogue.0.clone(),
+        };
+        let path = path
+            .canonicalize()
+            .map_err(|error| Error::host("looking for the catalogue", &path, error))?;
+        let journal_path = journal.unwrap_or(&path);
+        let before = [&path, journal_path]
+            .map(|path| Ok((path.to_owned(), Stamp::of(path)?)))
+            .into_iter()
+            .collect::<Result<_>>()?;
+        let catalogue = Catalogue::open_for_reading(&path)?;
+        let other_journal = journal.map(Path::to_owned);
+        let journal = Journal::open_for_reading(journal_path)?;
+        let digest = named.as_ref().map(|named| &*named.digest);
+        let run = match &journal {
+            Some(journal) => chosen(journal, digest, number)?,
+            None => None,
+        };
+        if let (None, Some(number)) = (&run, number) {
+            return Err(Error::refused(journal_path, format!("has no run {number}")));
+        }
+        let mut sources = Self {
+            catalogue,
+            journal,
+            other_journal,
+            run,
+            plan: named,
+            plan_problem: None,
+            before,
+        };
+        sources.find_plan();
+        Ok(sources)
+    }
+
+    /// Takes the plan of the run, where none was named.
+    fn find_plan(&mut self) {
+        let Some(run) = self.run.as_ref().filter(|_| self.plan.is_none()) else { return };
+        match PlanFile::read(&run.plan) {
+            Ok(file) if file.digest == run.digest => self.plan = Some(file),
+            Ok(_) => self.plan_problem = Some("was changed since it was carried out".into()),
+            Err(error) => self.plan_problem = Some(error.to_string()),
+        }
+    }
+
+    /// Fails where somebody wrote to the catalogue or the journal since they were opened here:
+    /// they may have been read half before and half afterwards.
+    ///
+    /// # Errors
+    /// [`Error::Changed`].
+    pub fn assert_unchanged(&self) -> Result<()> {
+        for (path, before) in &self.before {
+            // With a log SQLite keeps one state for whoever reads.
+            if !before.has_log && Stamp::of(path)? != *before {
+                return Err(Error::Changed { path: path.clone() });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether a file begins as plans do: whatever else there is, the catalogue has to say what it is.
+fn is_plan(path: &Path) -> Result<bool> {
+    let mut start = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(1).read_to_end(&mut start))
+        .map_err(|error| Error::host("opening", path, error))?;
+    Ok(start == b"{")
+}
+
+/// The run that is told of.
+fn chosen(
+    journal: &Journal,
+    digest: Option<&str>,
+    number: Option<i64>,
+) -> Result<Option<RunRecord>> {
+    let mut runs = journal.runs()?;
+    runs.retain(|run| number.is_none_or(|number| run.number == number));
+    let is_there = !runs.is_empty();
+    runs.retain(|run| digest.is_none_or(|digest| run.digest == digest));
+    match (runs.pop(), number) {
+        (None, Some(number)) if is_there => {
+            let why = format!("its run {number} is of another plan");
+            Err(Error::refused(journal.path(), why))
+        }
+        (run, _) => Ok(run),
+    }
+}
+
+impl PlanFile {
+    fn read(path: &Path) -> Result<Self> {
+        let failed = |error| Error::host("reading the plan", path, error);
+        let mut file = File::open(path).map_err(failed)?;
+        let mut hasher = blake3::Hasher::new();
+        hasher.update_reader(&file).map_err(failed)?;
+        file.rewind().map_err(failed)?;
+        let plan = calve_plan::read(path, &mut BufReader::new(file))?;
+        let path = path.canonicalize().map_err(failed)?;
+        Ok(Self { path, digest: hasher.finalize().to_hex().to_string(), plan })
+    }
+}
+
+impl Stamp {
+    fn of(path: &Path) -> Result<Self> {
+        let metadata =
+            path.metadata().map_err(|error| Error::host("looking for the journal", path, error))?;
+        let mut log = path.as_os_str().to_owned();
+        log.push("-wal");
+        Ok(Self {
+            size: metadata.len(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            has_log: PathBuf::from(log).exists(),
+        })
+    }
+}

@@ -1,0 +1,78 @@
+//! `report`: what a run came to, and whether any version 1 image remains. Nothing is touched.
+
+use std::io::{self, Write};
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use calve_disk::{Named, PendingFile};
+use calve_report::{Report, Sources};
+
+use crate::args::{ReportArgs, ReportShape};
+use crate::exit::{Code, Failure};
+
+pub(crate) fn run(args: &ReportArgs) -> Result<Code, Failure> {
+    let sources = Sources::open(&args.file, args.journal.as_deref(), args.run)?;
+    let report = Report::new(&sources, env!("CARGO_PKG_VERSION"), now())?;
+    let write = |out: &mut dyn Write| match args.output {
+        ReportShape::Human => Ok(out.write_all(calve_report::human(&report).as_bytes())?),
+        ReportShape::Html => calve_report::write_html(&report, out),
+        ReportShape::Csv => calve_report::write_csv(&report, out),
+        ReportShape::Json => calve_report::write_json(&report, out),
+        ReportShape::Premis => calve_report::write_premis(&report, out),
+        ReportShape::Bagit => Ok(()),
+    };
+    match (&args.save, args.output) {
+        (None, ReportShape::Bagit) => {
+            return Err(Failure::usage("a bag is a folder: name a new one with --save"));
+        }
+        (Some(folder), ReportShape::Bagit) => {
+            calve_report::write_bag(&report, folder)?;
+            sources.assert_unchanged()?;
+        }
+        (Some(path), _) => save(path, write, &sources)?,
+        (None, _) => {
+            print_out(write)?;
+            sources.assert_unchanged()?;
+        }
+    }
+    let is_watched = args.watch_exit && !report.certificate.is_given();
+    Ok(if is_watched { Code::Corruption } else { Code::Done })
+}
+
+/// Seconds since 1970.
+fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}
+
+/// Writes to standard output. A reader who has gone away has seen enough.
+fn print_out(
+    write: impl FnOnce(&mut dyn Write) -> calve_report::Result<()>,
+) -> Result<(), Failure> {
+    let mut stdout = io::stdout().lock();
+    match write(&mut stdout).and_then(|()| Ok(stdout.flush()?)) {
+        Err(calve_report::Error::Write(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
+            Ok(())
+        }
+        done => Ok(done?),
+    }
+}
+
+/// Writes to a new file, which bears its name when it is whole and what it rests on has not changed.
+fn save(
+    path: &Path,
+    write: impl FnOnce(&mut dyn Write) -> calve_report::Result<()>,
+    sources: &Sources,
+) -> Result<(), Failure> {
+    let (mut file, pending) = PendingFile::create(path, false, 0o666)?;
+    write(&mut file)?;
+    file.sync_all().map_err(|error| calve_disk::Error::host("syncing", path, error))?;
+    sources.assert_unchanged()?;
+    match pending.take_name(true)? {
+        Named::Yes => Ok(()),
+        Named::Taken => {
+            let text = format!("{}: exists already", path.display());
+            Err(Failure::new(Code::Refused, text).next("name another file with --save"))
+        }
+    }
+}
