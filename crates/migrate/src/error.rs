@@ -67,6 +67,9 @@ pub enum Error {
         /// What failed when that was to be taken back.
         second: Box<Error>,
     },
+    /// All of the family is migrated, and an original could not be given up: the next run tries again.
+    #[error("is migrated, and its original could not be given up: {0}")]
+    Unreleased(Box<Error>),
     /// It was asked to stop.
     #[error("stopped")]
     Stopped,
@@ -169,7 +172,7 @@ impl Error {
             Self::Refused { .. } => Cause::Refused,
             Self::Hook { .. } => Cause::Hook,
             Self::Journal { .. } => Cause::Host,
-            Self::HalfWay { failure, .. } => failure.cause(),
+            Self::HalfWay { failure, .. } | Self::Unreleased(failure) => failure.cause(),
             Self::Stopped => Cause::Stopped,
         }
     }

@@ -52,7 +52,7 @@ impl Families<'_> {
             Err(error @ Error::Journal { .. }) => Err(error),
             Err(error) => {
                 let (cause, problem) = (error.cause(), error.to_string());
-                if !matches!(error, Error::HalfWay { .. }) {
+                if !matches!(error, Error::HalfWay { .. } | Error::Unreleased(_)) {
                     let failure = Some((cause, &*problem));
                     let number = family.number;
                     self.journal().set_family(site.run, number, FamilyState::Failed, failure)?;
@@ -122,7 +122,7 @@ impl Families<'_> {
         }
         if *site.kept == Kept::None {
             for record in &mut records {
-                step::release(record)?;
+                step::release(record).map_err(|error| Error::Unreleased(Box::new(error)))?;
                 self.journal().set_image(site.run, record)?;
             }
         }

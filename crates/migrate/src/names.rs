@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use calve_disk::folder_of;
-use calve_plan::Kept;
+use calve_plan::{Image, Kept};
 
 use crate::error::{Error, Result};
 use crate::journal::Stamped;
@@ -22,11 +22,11 @@ pub(crate) fn staged(path: &Path) -> PathBuf {
     with_end(path, STAGED)
 }
 
-/// Where the original of `path` goes, by its number in the plan where names from many folders meet.
-pub(crate) fn kept(path: &Path, kept: &Kept, (run, family): (i64, u64)) -> PathBuf {
+/// Where the original of `path` goes, by its place in the plan where names from many folders meet.
+pub(crate) fn kept(path: &Path, kept: &Kept, (run, image): (i64, &Image)) -> PathBuf {
     match kept {
         Kept::Folder(folder) => {
-            let mut name = OsString::from(format!("{run}-{family}-"));
+            let mut name = OsString::from(format!("{run}-{}-{}-", image.family, image.order));
             name.push(path.file_name().unwrap_or_default());
             folder.0.join(name)
         }

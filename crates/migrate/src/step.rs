@@ -83,7 +83,7 @@ fn time_of(stamp: &Stamped) -> Time {
 /// What is known of an image before anything is done with it.
 pub(crate) fn begin(site: &Site<'_>, image: &Image) -> ImageRecord {
     let names_kept = image.strategy.replaces() || image.strategy == Strategy::Quarantine;
-    let kept = names_kept.then(|| names::kept(&image.path.0, site.kept, (site.run, image.family)));
+    let kept = names_kept.then(|| names::kept(&image.path.0, site.kept, (site.run, image)));
     ImageRecord {
         family: image.family,
         place: image.order,
