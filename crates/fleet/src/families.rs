@@ -96,7 +96,7 @@ pub struct Broken {
 /// Why the base of an overlay is not known.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Why {
-    /// No scan has met a file of that name, and no other file is clearly it.
+    /// No scan has met a file of that name, over symbolic links or not, and no other is clearly it.
     Missing,
     /// The name is no file name but a protocol, which is never followed.
     Protocol,
@@ -209,7 +209,19 @@ impl Graph {
         let Some((path, inside)) = names::place_of(&member, &overlay.name) else {
             return Ok(false);
         };
-        let Some(row) = catalogue.find(&path, &inside)? else { return Ok(false) };
+        let mut found = catalogue.find(&path, &inside)?;
+        if found.is_none() && member.member.is_none() {
+            // Over symbolic links, which no scan follows. What is there is the base, and nothing
+            // else is: one that no scan has seen is not guessed.
+            if let Ok(real) = path.canonicalize() {
+                found = catalogue.find(&real, &inside)?;
+                if found.is_none() {
+                    self.broken.push(overlay.broken(Why::Missing, Vec::new()));
+                    return Ok(true);
+                }
+            }
+        }
+        let Some(row) = found else { return Ok(false) };
         let evidence = candidates::evidence(&member, &overlay, &row);
         self.edge(catalogue, &overlay, row.id, (path, How::Name, evidence))?;
         Ok(true)

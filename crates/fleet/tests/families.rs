@@ -213,3 +213,26 @@ fn families_within_an_archive_are_joined_there() {
     let members: Vec<_> = families[0].members.iter().map(|member| member.member.clone()).collect();
     assert_eq!(members, [Some(b"base".to_vec()), Some(b"d/over".to_vec())]);
 }
+
+#[test]
+fn a_name_that_leads_over_symbolic_links_finds_its_base_and_guesses_no_other() {
+    let bench = Bench::new();
+    let outside = tempfile::tempdir().expect("a folder");
+    bench.write("folder/real.qcow", &image());
+    bench.write("decoy.qcow", &image());
+    std::os::unix::fs::symlink("folder/real.qcow", bench.root().join("current.qcow"))
+        .expect("a link");
+    bench.write("top.qcow", &overlay("current.qcow", 0));
+    let unseen = write(outside.path(), "unseen.qcow", &image());
+    std::os::unix::fs::symlink(unseen, bench.root().join("former.qcow")).expect("a link");
+    bench.write("other.qcow", &overlay("former.qcow", 0));
+    let families = families(&bench.catalogue(), Some(&ContentVotes::default())).expect("told");
+    let of = |name: &str| {
+        let has = |family: &&Family| bench.members(family).iter().any(|member| member == name);
+        families.iter().find(has).expect("a family")
+    };
+    assert_eq!(bench.members(of("top.qcow")), ["folder/real.qcow", "top.qcow"]);
+    assert_eq!(of("top.qcow").edges[0].how, How::Name);
+    assert_eq!(bench.members(of("other.qcow")), ["other.qcow"]);
+    assert_eq!(of("other.qcow").broken[0].why, Why::Missing);
+}
