@@ -24,8 +24,7 @@ impl Families<'_> {
     /// Migrates a family, or goes on with it where it was left. A failure that is not the
     /// journal's is noted there, and the family is as it was.
     pub(crate) fn migrate(&self, site: &Site<'_>, family: &Family) -> Result<Outcome> {
-        let known = self.journal().families(site.run)?;
-        let known = known.iter().find(|known| known.number == family.number);
+        let known = self.journal().family(site.run, family.number)?;
         let done = match known.map(|known| known.state) {
             Some(FamilyState::Done) => return Ok(Outcome::Known),
             Some(FamilyState::Switching) => {

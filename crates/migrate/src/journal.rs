@@ -268,18 +268,14 @@ impl Journal {
     pub fn families(&self, run: i64) -> Result<Vec<FamilyRecord>> {
         let sql = "SELECT number, state, began, ended, cause, problem FROM migrated_family \
                    WHERE run = ?1 ORDER BY number";
-        self.query(sql, [run], |row| {
-            let word: String = row.get(1)?;
-            let state = FamilyState::ALL.into_iter().find(|state| state.word() == word);
-            Ok(FamilyRecord {
-                number: row.get::<_, i64>(0)?.cast_unsigned(),
-                state: state.ok_or_else(|| odd(1))?,
-                began: row.get(2)?,
-                ended: row.get(3)?,
-                cause: row.get(4)?,
-                problem: row.get(5)?,
-            })
-        })
+        self.query(sql, [run], family)
+    }
+
+    /// One family of a run, where it was begun.
+    pub fn family(&self, run: i64, number: u64) -> Result<Option<FamilyRecord>> {
+        let sql = "SELECT number, state, began, ended, cause, problem FROM migrated_family \
+                   WHERE run = ?1 AND number = ?2";
+        Ok(self.query(sql, [run, number.cast_signed()], family)?.pop())
     }
 
     /// Says how far a family is.
@@ -362,6 +358,19 @@ impl Journal {
             .and_then(|mut it| it.query_map(values, of)?.collect());
         found.map_err(|source| self.failed(source))
     }
+}
+
+fn family(row: &Row<'_>) -> rusqlite::Result<FamilyRecord> {
+    let word: String = row.get(1)?;
+    let state = FamilyState::ALL.into_iter().find(|state| state.word() == word);
+    Ok(FamilyRecord {
+        number: row.get::<_, i64>(0)?.cast_unsigned(),
+        state: state.ok_or_else(|| odd(1))?,
+        began: row.get(2)?,
+        ended: row.get(3)?,
+        cause: row.get(4)?,
+        problem: row.get(5)?,
+    })
 }
 
 fn image(row: &Row<'_>) -> rusqlite::Result<ImageRecord> {
