@@ -111,6 +111,45 @@ fn an_archive_migrates_by_every_way_with_the_disks_that_it_had_and_comes_back_to
 }
 
 #[test]
+fn no_image_is_migrated_over_another_base_than_its_own() {
+    let mut has_guessed = false;
+    for seed in seeds("CALVE_PLAN_CASES", 8) {
+        let bench = Bench::new();
+        let archive = Archive { seed, images: 120, families: 40, disk: 1 << 20 };
+        let truth = archive.write(&bench.file("tree")).expect("an archive");
+        let root = bench.file("tree").canonicalize().expect("a folder");
+        let place = |path: &Path| {
+            let metadata = fs::metadata(path).expect("there");
+            (metadata.dev(), metadata.ino())
+        };
+        let files = truth.files.iter();
+        let of: BTreeMap<_, _> = files.map(|it| (place(&root.join(&it.path)), it)).collect();
+        let mut compared = 0;
+        let guessed = scan_and_plan(&bench, &["--way", "convert", "--guess-bases"]);
+        has_guessed |= guessed.iter().any(|image| image["base-moved"] == true);
+        for image in scan_and_plan(&bench, &["--way", "convert"]) {
+            let path = Path::new(image["path"].as_str().expect("a path"));
+            let (Some(base), true) = (image["base"].as_str(), image["strategy"] != "leave") else {
+                continue;
+            };
+            let what = format!("seed {seed}: {}", path.display());
+            // By what the file is, under whichever of its names it is planned.
+            let entry = of.get(&place(path)).unwrap_or_else(|| panic!("{what}: is not known"));
+            let own = entry.base.as_ref().and_then(|base| base.path.as_ref());
+            let own = own.unwrap_or_else(|| panic!("{what}: has no base, and not {base}"));
+            assert_eq!(place(Path::new(base)), place(&root.join(own)), "{what}: {base}");
+            let names = fs::metadata(path).expect("there").nlink();
+            let is_replaced = !matches!(image["strategy"].as_str(), Some("upgrade" | "rebase"));
+            assert!(names == 1 || !is_replaced, "{what}: only one of its names would be new");
+            assert_eq!(image["base-moved"], false, "{what}: a guess that nobody asked for");
+            compared += 1;
+        }
+        assert!(compared >= 5, "seed {seed}: only {compared} overlays are migrated");
+    }
+    assert!(has_guessed, "no plan takes a guess where it is asked to");
+}
+
+#[test]
 fn a_run_that_is_killed_at_any_moment_goes_on_and_no_image_is_lost_or_half() {
     let kills = std::env::var("CALVE_KILLS").ok().and_then(|it| it.parse().ok()).unwrap_or(6);
     for seed in seeds("CALVE_MIGRATE_CASES", 2) {

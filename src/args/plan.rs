@@ -35,9 +35,9 @@ pub(crate) struct PlanArgs {
     /// How many bytes a second are expected, at least and at most
     #[arg(long, value_name = "LEAST-MOST", default_value = "50M-1G")]
     pub(crate) rate: String,
-    /// Do not compare what overlays and candidates for their bases hold
+    /// Take a base that is not where its overlay says, by what both hold; this may be another one
     #[arg(long)]
-    pub(crate) no_content: bool,
+    pub(crate) guess_bases: bool,
     /// Threads that read tables; as many as there are processors
     #[arg(short, long, value_name = "COUNT")]
     pub(crate) jobs: Option<String>,

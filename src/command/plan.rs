@@ -74,7 +74,7 @@ fn make(args: &PlanArgs, catalogue: &Path) -> Result<Plan, Failure> {
     }
     let flags = signals::install()?;
     let votes = ContentVotes::default();
-    let votes = (!args.no_content).then_some(&votes as &dyn Votes);
+    let votes = args.guess_bases.then_some(&votes as &dyn Votes);
     let surveyor = Reading { stop: &flags.stop };
     Ok(calve_plan::make(&catalogue, &wishes, votes, &surveyor, (jobs, &flags.stop))?)
 }

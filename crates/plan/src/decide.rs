@@ -7,7 +7,7 @@ use std::path::Path;
 
 use calve_disk::Format;
 use calve_disk::open::escaped;
-use calve_fleet::{Broken, Edge, Family as Found, How, Row, Why};
+use calve_fleet::{Broken, Edge, Evidence, Family as Found, How, Row, Why};
 use calve_scan::Class;
 
 use crate::cost;
@@ -15,7 +15,10 @@ use crate::plan::{Damaged, Family, Image, PathText, Stamp, Strategy, Way, Wishes
 use crate::survey::{Surveyed, Surveyor, Tables};
 
 /// Why an overlay gets another name of its base.
-const MOVED: &str = "its base is elsewhere than it says, as what they hold shows";
+const MOVED: &str = "its base is a guess, by what they hold: look at its disk afterwards";
+
+/// Why a file with several names is not replaced.
+const NAMES: &str = "it has several names, of which a new file would take one only";
 
 /// What is done with an image, and why.
 struct Fate {
@@ -110,8 +113,15 @@ impl Members<'_> {
         if edge.how == How::Moved {
             let (overlay, base) = (name(overlay), name(base));
             return Some(format!(
-                "{overlay} is not where its base is, which may be {base}: what they hold does not \
-                 say so"
+                "{overlay} is not where its base is, which may be {base}: make its name lead there, and \
+                 scan again"
+            ));
+        }
+        if edge.how == How::Content && !edge.evidence.iter().any(is_recorded) {
+            let (overlay, base) = (name(overlay), name(base));
+            return Some(format!(
+                "{overlay} is not where its base is: it holds what {base} does, but so may what that \
+                 lies on or what lies on it, and neither name nor time are as recorded"
             ));
         }
         if let Some(format) = other_format(overlay).filter(|_| base.is_version1()) {
@@ -152,16 +162,17 @@ impl Members<'_> {
     fn version1(&self, place: usize, surveyor: &dyn Surveyor) -> Result<Fate, String> {
         let row = &self.rows[place];
         if row.seen.class == Class::Damaged {
-            return self.damaged(row, &format!("{} is damaged", name(row)));
+            return self.damaged(place, &format!("{} is damaged", name(row)));
         }
         let base_format = self.base_format(place);
         match surveyor.survey(&row.path, base_format) {
             Surveyed::Fits(tables) => Ok(Fate { tables: Some(tables), ..self.whole(place) }),
-            Surveyed::Damaged(what) => self.damaged(row, &what),
+            Surveyed::Damaged(what) => self.damaged(place, &what),
             Surveyed::Unreadable(what) => Err(format!("{what}: scan again")),
             Surveyed::Unfit(what) if self.has_encrypted() => {
                 Err(format!("{what}; its family is encrypted: convert it by hand"))
             }
+            Surveyed::Unfit(what) if self.has_names(place) => Err(format!("{what}; {NAMES}")),
             Surveyed::Unfit(what) => Ok(Fate::new(
                 Strategy::Convert,
                 format!("cannot be upgraded where it lies: {what}"),
@@ -171,6 +182,11 @@ impl Members<'_> {
 
     fn is_encrypted(&self, place: usize) -> bool {
         self.rows[place].seen.image.as_ref().is_some_and(|image| image.is_encrypted)
+    }
+
+    /// Whether the file has several names, of which a new file would take one.
+    fn has_names(&self, place: usize) -> bool {
+        self.rows[place].stamp.links > 1
     }
 
     /// Whether something of the family is encrypted, so that only what needs no passphrase is done.
@@ -184,6 +200,9 @@ impl Members<'_> {
         if self.is_encrypted(place) {
             let reason = "stays encrypted as it is: nobody needs its passphrase";
             return Fate::new(Strategy::Upgrade, reason);
+        }
+        if self.wishes.way != Way::Upgrade && self.has_names(place) {
+            return Fate::new(Strategy::Upgrade, NAMES);
         }
         if self.has_encrypted() {
             return Fate::new(
@@ -204,8 +223,12 @@ impl Members<'_> {
         }
     }
 
-    fn damaged(&self, row: &Row, what: &str) -> Result<Fate, String> {
+    fn damaged(&self, place: usize, what: &str) -> Result<Fate, String> {
+        let row = &self.rows[place];
         let is_alone = self.rows.len() == 1;
+        if self.wishes.damaged != Damaged::Leave && self.has_names(place) {
+            return Err(format!("{what}; {NAMES}"));
+        }
         match self.wishes.damaged {
             Damaged::Rescue if self.is_readable(row) => Ok(Fate::new(Strategy::Rescue, what)),
             Damaged::Quarantine if is_alone => Ok(Fate::new(Strategy::Quarantine, what)),
@@ -271,6 +294,12 @@ impl Members<'_> {
         image.seconds = cost::seconds(&image, self.wishes.rate);
         image
     }
+}
+
+/// Whether it is something that the overlay recorded of its base. What both hold is not enough
+/// without: a base's own base, and its other overlays, hold much of the same.
+fn is_recorded(evidence: &Evidence) -> bool {
+    matches!(evidence, Evidence::Path { .. } | Evidence::Time { is_same: true })
 }
 
 fn name(row: &Row) -> String {
