@@ -31,8 +31,10 @@ pub fn look(file: &File, name: &OsStr) -> Result<Looked, Unread> {
         return Err(Unread::TooLong);
     }
     let kind = Kind::of(name);
-    // A file that grows is read no further.
-    let left = limits::FILE - start.len() as u64;
+    // A file that grows is read no further than it was long: what writes to it may be a log of this.
+    // Those of /proc say that they have no length.
+    let longest = if length > 0 { length } else { limits::FILE };
+    let left = longest.saturating_sub(start.len() as u64);
     let mut reader = reader.take(left);
     if kind == Kind::Xml || is_markup(&start) {
         let room = (limits::XML - start.len()) as u64 + 1;
