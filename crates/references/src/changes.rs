@@ -1,6 +1,7 @@
 //! Changes: which images become what, looked up by the names under which others know them.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 
 use calve_disk::Format;
@@ -23,12 +24,20 @@ pub struct Change {
 pub struct Changes {
     all: Vec<Change>,
     by_name: BTreeMap<PathBuf, usize>,
+    /// By the file of the host, where links are followed.
+    by_file: Option<BTreeMap<(u64, u64), usize>>,
 }
 
 impl Changes {
     /// None yet.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// None yet; a name that leads to the file of an image, over links of either kind, will be
+    /// taken for one of its names. The host is asked whenever a name is looked up.
+    pub fn following_links() -> Self {
+        Self { by_file: Some(BTreeMap::new()), ..Self::default() }
     }
 
     /// Adds one. Both its paths are kept as [`normalised`].
@@ -53,6 +62,9 @@ impl Changes {
         if is_taken {
             let why = "would be the name of two images, one after the other";
             return Err(refused(&change.new, why, "choose new names that no image bears"));
+        }
+        if let (Some(files), Some(file)) = (&mut self.by_file, file(&change.old)) {
+            files.insert(file, self.all.len());
         }
         self.by_name.insert(change.old.clone(), self.all.len());
         self.all.push(change);
@@ -81,7 +93,9 @@ impl Changes {
 
     /// The change of the image of that name, where it has one. Relative paths name none.
     pub fn of(&self, name: &Path) -> Option<&Change> {
-        self.by_name.get(&normalised(name)?).and_then(|index| self.all.get(*index))
+        let named = self.by_name.get(&normalised(name)?);
+        let found = named.or_else(|| self.by_file.as_ref()?.get(&file(name)?));
+        found.and_then(|index| self.all.get(*index))
     }
 
     /// All of them, in the order in which they were added.
@@ -100,6 +114,11 @@ impl Change {
     pub fn moves(&self) -> bool {
         self.old != self.new
     }
+}
+
+/// The file of the host that a name leads to: its device and number.
+fn file(name: &Path) -> Option<(u64, u64)> {
+    name.metadata().ok().map(|file| (file.dev(), file.ino()))
 }
 
 /// An absolute path without `.`, `..` and doubled slashes, as its text says and without asking
@@ -149,6 +168,26 @@ mod tests {
         changes.also_called(Path::new("/link"), Path::new("/a/b/x.qcow")).unwrap();
         assert!(changes.of(Path::new("/link")).is_some());
         assert_eq!(normalised(Path::new("/../..//x/")), Some("/x".into()));
+    }
+
+    #[test]
+    fn links_are_followed_where_that_is_asked_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        std::fs::create_dir(root.join("real")).unwrap();
+        std::fs::write(root.join("real/x.qcow"), b"x").unwrap();
+        std::os::unix::fs::symlink("real", root.join("link")).unwrap();
+        std::fs::hard_link(root.join("real/x.qcow"), root.join("y.qcow")).unwrap();
+        let old = root.join("real/x.qcow");
+        let change = Change { new: old.clone(), old, format: Format::Qcow2 };
+        for (mut changes, follows) in [(Changes::new(), false), (Changes::following_links(), true)]
+        {
+            changes.add(change.clone()).unwrap();
+            for name in ["link/x.qcow", "y.qcow"] {
+                assert_eq!(changes.of(&root.join(name)), follows.then_some(&change), "{name}");
+            }
+            assert_eq!(changes.of(&root.join("link/y.qcow")), None);
+        }
     }
 
     #[test]

@@ -25,7 +25,7 @@ mod splices;
 
 pub mod limits;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 pub use changes::{Change, Changes, normalised};
 pub use child::{Backing, Child, HEADER_RECORD, HeaderChange, Settled};
@@ -61,6 +61,8 @@ pub struct Edit {
     pub line: u64,
     /// What it says, as in "format".
     pub what: &'static str,
+    /// The image that it is about, under its old name.
+    pub image: PathBuf,
     /// What it was, without the escapes of its file.
     pub was: String,
     /// What it becomes.

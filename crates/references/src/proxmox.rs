@@ -138,7 +138,10 @@ impl Drive {
             return;
         }
         match new.to_str().filter(|new| is_writable(new)) {
-            Some(new) => out.replace(place, new.into(), "volume", escaped(name), new),
+            Some(new) => {
+                let image = change.map_or(&path, |change| &change.old);
+                out.replace(place, new.into(), ("volume", image), escaped(name), new);
+            }
             None => out.note(place.start, "stays, since a comma or the like is in the new name"),
         }
     }
@@ -153,7 +156,8 @@ impl Drive {
         for (_, place) in formats {
             match &bytes[place.clone()] {
                 old if old == Format::Qcow1.name().as_bytes() => {
-                    out.replace(place, new.into(), "format", Format::Qcow1.name(), new);
+                    let what = ("format", &*change.old);
+                    out.replace(place, new.into(), what, Format::Qcow1.name(), new);
                 }
                 old if old == new.as_bytes() => {}
                 other => {

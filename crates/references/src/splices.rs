@@ -1,6 +1,7 @@
 //! A file's bytes with some of them replaced, and what is told of that.
 
 use std::ops::Range;
+use std::path::{Path, PathBuf};
 
 use crate::{Edit, Note, Rewritten};
 
@@ -15,6 +16,7 @@ struct Splice {
     range: Range<usize>,
     bytes: Vec<u8>,
     what: &'static str,
+    image: PathBuf,
     was: String,
     now: String,
 }
@@ -24,18 +26,18 @@ impl<'b> Splices<'b> {
         Self { bytes, edits: Vec::new(), notes: Vec::new() }
     }
 
-    /// Replaces a range, which no other splice may touch, by `bytes`; `was` and `now` are what
-    /// these mean.
+    /// Replaces a range, which no other splice may touch, by `bytes`; `what` it says of which
+    /// image, and what that was and is `now`.
     pub(crate) fn replace(
         &mut self,
         range: Range<usize>,
         bytes: Vec<u8>,
-        what: &'static str,
+        (what, image): (&'static str, &Path),
         was: impl Into<String>,
         now: impl Into<String>,
     ) {
-        let (was, now) = (was.into(), now.into());
-        self.edits.push(Splice { range, bytes, what, was, now });
+        let (image, was, now) = (image.to_owned(), was.into(), now.into());
+        self.edits.push(Splice { range, bytes, what, image, was, now });
     }
 
     /// Tells of something at `at` that stays as it is.
@@ -52,11 +54,11 @@ impl<'b> Splices<'b> {
         let mut lines = Lines { bytes: self.bytes, at: 0, line: 1 };
         let (mut new, mut kept, mut edits) = (Vec::new(), 0, Vec::new());
         let is_any = !self.edits.is_empty();
-        for Splice { range, bytes, what, was, now } in self.edits {
+        for Splice { range, bytes, what, image, was, now } in self.edits {
             new.extend_from_slice(self.bytes.get(kept..range.start).unwrap_or_default());
             new.extend(bytes);
             kept = range.end;
-            edits.push(Edit { line: lines.of(range.start), what, was, now });
+            edits.push(Edit { line: lines.of(range.start), what, image, was, now });
         }
         new.extend_from_slice(self.bytes.get(kept..).unwrap_or_default());
         Rewritten { bytes: is_any.then_some(new), edits, notes }

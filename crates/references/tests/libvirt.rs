@@ -44,7 +44,8 @@ fn the_format_follows_where_the_name_stays() {
          <source file='/images/a.qcow'/>\n  <target dev='vda' bus='virtio'/>\n</disk>",
         &[("/images/a.qcow", "/images/a.qcow")],
     );
-    let edit = Edit { line: 7, what: "format", was: "qcow".into(), now: "qcow2".into() };
+    let image = "/images/a.qcow".into();
+    let edit = Edit { line: 7, what: "format", image, was: "qcow".into(), now: "qcow2".into() };
     assert_eq!(found.edits, [edit]);
     assert_eq!(found.notes, []);
 }

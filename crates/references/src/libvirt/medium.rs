@@ -83,7 +83,8 @@ impl Medium {
         for format in &self.formats {
             match format.text.as_deref() {
                 Some(old) if old == Format::Qcow1.name() => {
-                    out.replace(format.range.clone(), new.into(), "format", old, new);
+                    let what = ("format", &*change.old);
+                    out.replace(format.range.clone(), new.into(), what, old, new);
                 }
                 Some(old) if old == new => {}
                 other => {
@@ -113,7 +114,10 @@ fn change_of<'c>(file: &Value, changes: &'c Changes) -> Option<&'c Change> {
 fn settle_path(file: &Value, change: &Change, out: &mut Splices) {
     let was = file.text.clone().unwrap_or_default();
     match change.new.to_str().and_then(|path| Some((path, encoded(path)?))) {
-        Some((now, bytes)) => out.replace(file.range.clone(), bytes.into(), "path", was, now),
+        Some((now, bytes)) => {
+            let what = ("path", &*change.old);
+            out.replace(file.range.clone(), bytes.into(), what, was, now);
+        }
         None => out.note(file.range.start, "stays, since XML cannot say the new path"),
     }
 }
