@@ -5,6 +5,7 @@ mod common;
 
 mod check;
 mod command_line;
+mod configurations;
 mod damage;
 mod differential;
 mod documents;

@@ -17,14 +17,14 @@ use calve_testkit::archive::{Archive, Truth};
 use calve_testkit::{Builder, Random, qemu, seeds};
 
 /// A bench with an archive in `tree`, and what is true of it.
-fn archive(seed: u64) -> (Bench, Truth) {
+pub(crate) fn archive(seed: u64) -> (Bench, Truth) {
     let bench = Bench::new();
     let archive = Archive { seed, images: 60, families: 14, disk: 1 << 20 };
     let truth = archive.write(&bench.file("tree")).expect("an archive");
     (bench, truth)
 }
 
-fn scan_and_plan(bench: &Bench, words: &[&str]) -> Vec<Value> {
+pub(crate) fn scan_and_plan(bench: &Bench, words: &[&str]) -> Vec<Value> {
     bench.run(&["scan", "-q", "--deep", "--catalogue", "catalogue", "tree"]);
     let _ = fs::remove_file(bench.file("plan"));
     let save = ["plan", "catalogue", "--save", "plan", "--output", "jsonl", "-q"];
@@ -34,7 +34,7 @@ fn scan_and_plan(bench: &Bench, words: &[&str]) -> Vec<Value> {
 }
 
 /// Every file below a folder: its bytes' digest, and when it was written.
-fn files(folder: &Path) -> BTreeMap<PathBuf, (String, i64, i64)> {
+pub(crate) fn files(folder: &Path) -> BTreeMap<PathBuf, (String, i64, i64)> {
     let mut all = BTreeMap::new();
     for entry in fs::read_dir(folder).expect("a folder") {
         let path = entry.expect("an entry").path();
@@ -51,7 +51,7 @@ fn files(folder: &Path) -> BTreeMap<PathBuf, (String, i64, i64)> {
 
 /// Asserts that each image that was to be migrated is no version 1 image, and has the disk that it
 /// had; says how many those are.
-fn assert_migrated(bench: &Bench, truth: &Truth, planned: &[Value]) -> usize {
+pub(crate) fn assert_migrated(bench: &Bench, truth: &Truth, planned: &[Value]) -> usize {
     let root = bench.file("tree").canonicalize().expect("a folder");
     let mut count = 0;
     for image in planned.iter().filter(|image| image["strategy"] != "leave") {
@@ -183,7 +183,7 @@ fn overlay(base: &str) -> Vec<u8> {
 }
 
 /// A bench with two families: a chain of three, and one alone.
-fn two_families() -> Bench {
+pub(crate) fn two_families() -> Bench {
     let bench = Bench::new();
     fs::create_dir(bench.file("tree")).expect("a folder");
     let (v1, _) = image();

@@ -34,6 +34,16 @@ pub(crate) struct MigrateArgs {
     /// Begin families outside the hours that the plan names too
     #[arg(long)]
     pub(crate) any_time: bool,
+    /// Configurations of libvirt and Proxmox VE that name the images, or folders of them; may be
+    /// given several times. What has to change in them is written as a patch
+    #[arg(long, value_name = "PATH")]
+    pub(crate) configs: Vec<PathBuf>,
+    /// Change the configurations with the families whose images they name
+    #[arg(long, requires = "configs")]
+    pub(crate) apply_configs: bool,
+    /// Where the patch goes, if not beside the plan with .patch behind its name
+    #[arg(long, value_name = "FILE", requires = "configs", conflicts_with = "apply_configs")]
+    pub(crate) patches: Option<PathBuf>,
     /// Run this in a shell before anything is done with an image
     #[arg(long, value_name = "COMMAND")]
     pub(crate) before: Option<String>,

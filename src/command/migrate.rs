@@ -1,5 +1,6 @@
 //! `migrate`: carries out a plan, takes a run back, gives ways back up.
 
+mod configurations;
 mod control;
 mod told;
 
@@ -9,7 +10,9 @@ use std::sync::atomic::Ordering;
 use std::sync::{Mutex, PoisonError};
 
 use calve_disk::open::escaped;
-use calve_migrate::{Cause, Dials, Hooks, Journal, Limits, RunRecord, Settings, Summary};
+use calve_migrate::{
+    Cause, Configurations, Dials, Hooks, Journal, Limits, RunRecord, Settings, Summary,
+};
 use calve_plan::{Plan, Window};
 use jiff::ZonedDateTime;
 use serde_json::json;
@@ -33,13 +36,19 @@ pub(crate) fn run(args: &MigrateArgs, program: &str) -> Result<Code, Failure> {
     }
     let plan = plan::read(&args.file)?;
     let file = lock(&args.file)?;
+    let configurations = configurations::find(args, &plan, program)?;
     let path = args.journal.clone().unwrap_or_else(|| plan.head.catalogue.0.clone());
     let journal = Journal::open(&path)?;
     let record = begin(&journal, &args.file, &plan)?;
-    let done = carry_out(args, (&plan, &record, None), Mutex::new(journal), program);
+    let journal = Mutex::new(journal);
+    let applied = configurations.as_ref().filter(|_| args.apply_configs);
+    let summary = carry_out(args, (&plan, &record, None), &journal, applied, program)?;
+    let patch = match configurations.filter(|_| !args.apply_configs) {
+        None => None,
+        Some(it) => Some(configurations::write_patch(args, &it, (&journal, record.number))?),
+    };
     drop(file);
-    let summary = done?;
-    tell(args, &record, &summary)?;
+    tell(args, &record, &summary, patch.as_ref())?;
     code(args, &record, &summary, program)
 }
 
@@ -80,7 +89,8 @@ fn settings(args: &MigrateArgs) -> Result<Settings, Failure> {
 fn carry_out(
     args: &MigrateArgs,
     (plan, record, places): (&Plan, &RunRecord, Option<&[usize]>),
-    journal: Mutex<Journal>,
+    journal: &Mutex<Journal>,
+    configurations: Option<&Configurations>,
     program: &str,
 ) -> Result<Summary, Failure> {
     let dials = Dials::new(settings(args)?);
@@ -110,8 +120,9 @@ fn carry_out(
         let tell = |event: &calve_migrate::Event<'_>| teller.tell(event);
         let done = calve_migrate::run(
             (plan, record),
-            &journal,
+            journal,
             (&limits, &dials, &hooks),
+            configurations,
             &flags.stop,
             &tell,
         );
@@ -129,9 +140,20 @@ fn is_now(window: Window) -> bool {
     window.holds(minute.unsigned_abs())
 }
 
-fn tell(args: &MigrateArgs, run: &RunRecord, summary: &Summary) -> Result<(), Failure> {
+fn tell(
+    args: &MigrateArgs,
+    run: &RunRecord,
+    summary: &Summary,
+    patch: Option<&configurations::Patch>,
+) -> Result<(), Failure> {
     match args.output {
-        Shape::Json => print::json(&told::summary(run.number, summary)),
+        Shape::Json => {
+            let mut document = told::summary(run.number, summary);
+            if let Some(patch) = patch {
+                document["patch"] = patch.json();
+            }
+            print::json(&document)
+        }
         Shape::Human if args.quiet => Ok(()),
         Shape::Human => {
             let families = |count: u64| match count {
@@ -148,7 +170,18 @@ fn tell(args: &MigrateArgs, run: &RunRecord, summary: &Summary) -> Result<(), Fa
                     line.push_str(&format!(", {count} {what}"));
                 }
             }
-            print::out(&print::wrapped(&line, 0))
+            let mut text = print::wrapped(&line, 0);
+            if summary.followed > 0 {
+                let files = match summary.followed {
+                    1 => "1 change".to_owned(),
+                    count => format!("{count} changes"),
+                };
+                text.push_str(&format!("configurations: {files}\n"));
+            }
+            if let Some(patch) = patch {
+                text.push_str(&print::wrapped(&patch.line(), 0));
+            }
+            print::out(&text)
         }
     }
 }
@@ -214,12 +247,23 @@ fn undo(args: &MigrateArgs, number: i64, program: &str) -> Result<Code, Failure>
     for (family, why) in &undone.failed {
         print::note(program, &format!("family {family} was not taken back: {why}"));
     }
+    for path in &undone.left {
+        let path = escaped(path.as_os_str().as_encoded_bytes());
+        let why = "was changed by somebody else since, and stays: its images are version 1 again";
+        print::note(program, &format!("{path}: {why}"));
+    }
     match args.output {
         Shape::Json => {
             let failed = undone.failed.iter();
             let failed: Vec<_> =
                 failed.map(|(family, why)| json!({ "family": family, "problem": why })).collect();
-            print::json(&json!({ "run": number, "images": undone.images, "failed": failed }))?;
+            let left = undone.left.iter();
+            let left: Vec<_> =
+                left.map(|path| escaped(path.as_os_str().as_encoded_bytes())).collect();
+            print::json(&json!({
+                "run": number, "images": undone.images, "failed": failed,
+                "configurations-left": left,
+            }))?;
         }
         Shape::Human if args.quiet => {}
         Shape::Human => {

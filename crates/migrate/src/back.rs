@@ -1,10 +1,13 @@
 //! Runs are taken back, and ways back are given up.
 
+use std::path::PathBuf;
 use std::sync::Mutex;
+use std::sync::atomic::AtomicU64;
 
 use calve_plan::Kept;
 
 use crate::error::{Error, Result};
+use crate::event::Event;
 use crate::family::Families;
 use crate::hook::Hooks;
 use crate::journal::{FamilyState, ImageState, Journal, RunRecord, now};
@@ -18,6 +21,8 @@ const DAY: i64 = 24 * 60 * 60;
 pub struct Undone {
     /// Images that are what they were.
     pub images: u64,
+    /// Configurations that somebody else changed since, and that stay as they are.
+    pub left: Vec<PathBuf>,
     /// Families that could not be taken back, with the reason of each.
     pub failed: Vec<(u64, String)>,
 }
@@ -33,7 +38,15 @@ pub fn undo(journal: &Mutex<Journal>, number: i64, force: bool) -> Result<Undone
     let mut undone = Undone::default();
     let families = lock().families(run.number)?;
     let hooks = Hooks::default();
-    let site = Families { journal, hooks: &hooks };
+    let (turn, tell) = (Mutex::new(()), |_: &Event<'_>| {});
+    let site = Families {
+        journal,
+        hooks: &hooks,
+        configurations: None,
+        turn: &turn,
+        tell: &tell,
+        followed: AtomicU64::new(0),
+    };
     let is_migrated = |state| matches!(state, FamilyState::Done | FamilyState::Switching);
     for family in families.iter().rev().filter(|family| is_migrated(family.state)) {
         let mut images = lock().images(run.number, family.number)?;
@@ -43,7 +56,8 @@ pub fn undo(journal: &Mutex<Journal>, number: i64, force: bool) -> Result<Undone
             None => site.back(run.number, &mut images, force),
         };
         match back {
-            Ok(()) => {
+            Ok(left) => {
+                undone.left.extend(left);
                 lock().set_family(run.number, family.number, FamilyState::Undone, None)?;
                 undone.images += u64::try_from(images.len()).unwrap_or(u64::MAX);
             }

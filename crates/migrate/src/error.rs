@@ -70,6 +70,10 @@ pub enum Error {
     /// All of the family is migrated, and an original could not be given up: the next run tries again.
     #[error("is migrated, and its original could not be given up: {0}")]
     Unreleased(Box<Error>),
+    /// All of the family was migrated before, and a configuration that names its images could not
+    /// be changed: the next run tries again.
+    #[error("is migrated, and what names it could not follow: {0}")]
+    Unfollowed(Box<Error>),
     /// It was asked to stop.
     #[error("stopped")]
     Stopped,
@@ -172,7 +176,9 @@ impl Error {
             Self::Refused { .. } => Cause::Refused,
             Self::Hook { .. } => Cause::Hook,
             Self::Journal { .. } => Cause::Host,
-            Self::HalfWay { failure, .. } | Self::Unreleased(failure) => failure.cause(),
+            Self::HalfWay { failure, .. }
+            | Self::Unreleased(failure)
+            | Self::Unfollowed(failure) => failure.cause(),
             Self::Stopped => Cause::Stopped,
         }
     }

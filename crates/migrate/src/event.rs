@@ -1,5 +1,7 @@
 //! What a run tells while it goes on.
 
+use std::path::Path;
+
 use calve_plan::Family;
 
 use crate::error::Cause;
@@ -20,6 +22,13 @@ pub enum Event<'a> {
         outcome: Outcome,
         /// How long it took, in seconds.
         seconds: f64,
+    },
+    /// A configuration was changed with a family.
+    Followed {
+        /// The family's number.
+        family: u64,
+        /// The configuration.
+        path: &'a Path,
     },
     /// No further family begins.
     Halted {

@@ -1,11 +1,14 @@
 //! One family: prepared, switched, finished; or all of it taken back.
 
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use calve_plan::{Family, Image, Kept, Strategy};
 
+use crate::configurations::{self, Configurations};
 use crate::error::{Error, Result};
-use crate::event::Outcome;
+use crate::event::{Event, Outcome};
 use crate::hook::Hooks;
 use crate::journal::{FamilyState, ImageRecord, ImageState, Journal};
 use crate::step::{self, Of, Site};
@@ -14,6 +17,13 @@ use crate::step::{self, Of, Site};
 pub(crate) struct Families<'a> {
     pub(crate) journal: &'a Mutex<Journal>,
     pub(crate) hooks: &'a Hooks,
+    /// Those that are changed with the families.
+    pub(crate) configurations: Option<&'a Configurations>,
+    /// Held by whoever changes configurations: several families may be named in one.
+    pub(crate) turn: &'a Mutex<()>,
+    pub(crate) tell: &'a (dyn Fn(&Event<'_>) + Sync),
+    /// Changes of configurations so far.
+    pub(crate) followed: AtomicU64,
 }
 
 impl Families<'_> {
@@ -26,14 +36,19 @@ impl Families<'_> {
     pub(crate) fn migrate(&self, site: &Site<'_>, family: &Family) -> Result<Outcome> {
         let known = self.journal().family(site.run, family.number)?;
         let done = match known.map(|known| known.state) {
-            Some(FamilyState::Done) => return Ok(Outcome::Known),
+            // It may have been migrated when nobody asked for that.
+            Some(FamilyState::Done) => match self.follow(site.run, family.number) {
+                Ok(()) => return Ok(Outcome::Known),
+                Err(error @ Error::Journal { .. }) => Err(error),
+                Err(error) => Err(Error::Unfollowed(Box::new(error))),
+            },
             Some(FamilyState::Switching) => {
                 let mut records = self.journal().images(site.run, family.number)?;
                 match records.iter().any(|record| record.state == ImageState::Undone) {
                     // It was being taken back.
                     true => self
                         .back(site.run, &mut records, false)
-                        .and_then(|()| self.anew(site, family)),
+                        .and_then(|_| self.anew(site, family)),
                     false => self.switched(site, family, records),
                 }
             }
@@ -51,7 +66,11 @@ impl Families<'_> {
             Err(error @ Error::Journal { .. }) => Err(error),
             Err(error) => {
                 let (cause, problem) = (error.cause(), error.to_string());
-                if !matches!(error, Error::HalfWay { .. } | Error::Unreleased(_)) {
+                let is_as_it_was = !matches!(
+                    error,
+                    Error::HalfWay { .. } | Error::Unreleased(_) | Error::Unfollowed(_)
+                );
+                if is_as_it_was {
                     let failure = Some((cause, &*problem));
                     let number = family.number;
                     self.journal().set_family(site.run, number, FamilyState::Failed, failure)?;
@@ -138,21 +157,48 @@ impl Families<'_> {
             step::switch(site, of(family, record)?, record)?;
             self.journal().set_image(site.run, record)?;
         }
+        self.follow(site.run, family.number)?;
         for record in records.iter() {
             self.hooks.after(site.run, of(family, record)?.image)?;
         }
         Ok(())
     }
 
-    /// Takes back all images of a family, overlays first.
-    pub(crate) fn back(&self, run: i64, records: &mut [ImageRecord], force: bool) -> Result<()> {
+    /// Changes the configurations that name its images.
+    fn follow(&self, run: i64, family: u64) -> Result<()> {
+        let Some(configurations) = self.configurations else { return Ok(()) };
+        let turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let followed = configurations::follow(configurations, self.journal, run, family)?;
+        drop(turn);
+        for path in &followed {
+            self.followed.fetch_add(1, Ordering::Relaxed);
+            (self.tell)(&Event::Followed { family, path });
+        }
+        Ok(())
+    }
+
+    /// Takes back all images of a family, overlays first, and what follows them. Returns the
+    /// configurations that stay, which happens with `force` only.
+    pub(crate) fn back(
+        &self,
+        run: i64,
+        records: &mut [ImageRecord],
+        force: bool,
+    ) -> Result<Vec<PathBuf>> {
+        let Some(family) = records.first().map(|record| record.family) else {
+            return Ok(Vec::new());
+        };
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        if !force {
+            configurations::can_go_back(self.journal, run, family)?;
+        }
         for record in records.iter_mut().rev() {
             if record.state != ImageState::Undone {
                 step::back(record, force)?;
                 self.journal().set_image(run, record)?;
             }
         }
-        Ok(())
+        configurations::back(self.journal, run, family)
     }
 }
 
@@ -165,7 +211,7 @@ fn half_way(failure: Error, second: Option<Error>) -> Error {
 }
 
 fn stopped(site: &Site<'_>) -> Result<()> {
-    match site.stop.load(std::sync::atomic::Ordering::Relaxed) {
+    match site.stop.load(Ordering::Relaxed) {
         true => Err(Error::Stopped),
         false => Ok(()),
     }

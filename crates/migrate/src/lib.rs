@@ -7,11 +7,13 @@
 //! family     one family: prepare, switch, finish; or take all of it back
 //! step       one image: how each strategy is prepared, switched to and taken back
 //! journal    what is durable of it, in SQLite
+//! configurations   what names images follows them, with the family or as a patch
 //! dials      pause, jobs and rates, changed while it runs
 //! back       runs are taken back, and ways back are given up
 //! ```
 
 mod back;
+mod configurations;
 mod dials;
 mod error;
 mod event;
@@ -24,6 +26,7 @@ mod run;
 mod step;
 
 pub use back::{Released, Undone, release, undo};
+pub use configurations::{Configurations, Noted, Patches};
 pub use dials::{Dials, Settings};
 pub use error::{Cause, Error, Result};
 pub use event::{Event, Outcome};

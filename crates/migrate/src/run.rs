@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use calve_plan::{Family, Plan};
 
+use crate::configurations::Configurations;
 use crate::dials::Dials;
 use crate::error::{Cause, Error, Result};
 use crate::event::{Event, Outcome};
@@ -48,6 +49,8 @@ pub struct Summary {
     pub left: u64,
     /// Bytes of rescued disks that are missing.
     pub missing: u64,
+    /// Changes of configurations.
+    pub followed: u64,
     /// Why it went no further, where it did not.
     pub halted: Option<String>,
 }
@@ -59,7 +62,7 @@ impl Summary {
     }
 }
 
-/// Carries out a plan. `stop` is heeded, and set where a result did not read as its source: then
+/// Carries out a plan; `configurations` follow its families, where there are any. `stop` is heeded, and set where a result did not read as its source: then
 /// nothing may go on.
 ///
 /// # Errors
@@ -68,17 +71,19 @@ pub fn run(
     (plan, record): (&Plan, &RunRecord),
     journal: &Mutex<Journal>,
     (limits, dials, hooks): (&Limits<'_>, &Dials, &Hooks),
+    configurations: Option<&Configurations>,
     stop: &AtomicBool,
     tell: &(dyn Fn(&Event<'_>) + Sync),
 ) -> Result<Summary> {
     let meant: Vec<&Family> = meant(plan, limits);
     let queue = Queue::of(meant.iter().copied());
+    let (turn, followed) = (Mutex::new(()), AtomicU64::new(0));
     let run = Run {
         record,
         limits,
         dials,
         queue,
-        families: Families { journal, hooks },
+        families: Families { journal, hooks, configurations, turn: &turn, tell, followed },
         stop,
         tell,
         summary: Mutex::default(),
@@ -90,12 +95,13 @@ pub fn run(
         }
     });
     let left = run.queue.clear();
-    let Run { summary, broken, .. } = run;
+    let Run { summary, broken, families, .. } = run;
     if let Some(error) = broken.into_inner().unwrap_or_else(PoisonError::into_inner) {
         return Err(error);
     }
     let mut summary = summary.into_inner().unwrap_or_else(PoisonError::into_inner);
     summary.left += u64::try_from(left).unwrap_or(u64::MAX);
+    summary.followed = families.followed.into_inner();
     if summary.left == 0 && summary.failed.is_empty() && limits.canary.is_none() {
         journal.lock().unwrap_or_else(PoisonError::into_inner).end(record.number)?;
     }

@@ -149,6 +149,10 @@ impl Teller {
                 );
                 (self.is_shown || !missing.is_empty()).then_some(text)
             }
+            Event::Followed { family, path } => {
+                let path = escaped(path.as_os_str().as_encoded_bytes());
+                self.is_shown.then(|| format!("{program}: {path} follows family {family}"))
+            }
             Event::Halted { why } => Some(format!("{program}: {why}")),
             _ => None,
         }
@@ -184,7 +188,7 @@ impl State {
                     Outcome::Failed { .. } => counts.failed += 1,
                 }
             }
-            Event::Halted { .. } => {}
+            Event::Followed { .. } | Event::Halted { .. } => {}
         }
     }
 
@@ -229,6 +233,10 @@ fn document(event: &Event<'_>) -> Value {
             }
             document
         }
+        Event::Followed { family, path } => {
+            let path = escaped(path.as_os_str().as_encoded_bytes());
+            json!({ "event": "followed", "family": family, "configuration": path })
+        }
         Event::Halted { why } => json!({ "event": "halted", "why": why }),
     }
 }
@@ -240,6 +248,7 @@ pub(super) fn summary(run: i64, summary: &Summary) -> Value {
     json!({
         "run": run, "done": summary.done, "known": summary.known, "failed": failed,
         "left": summary.left, "missing-bytes": summary.missing, "halted": summary.halted,
+        "followed": summary.followed,
     })
 }
 

@@ -50,3 +50,28 @@ CREATE TABLE IF NOT EXISTS migrated_image (
     ended INTEGER,
     PRIMARY KEY (run, family, place)
 ) WITHOUT ROWID;
+
+-- Configurations that follow their images. One that somebody else changed since begins anew under
+-- the next generation.
+CREATE TABLE IF NOT EXISTS followed_configuration (
+    run INTEGER NOT NULL REFERENCES migration,
+    path BLOB NOT NULL,
+    generation INTEGER NOT NULL,
+    -- Its bytes: when no family was migrated; before the last change; and after it. Until that is
+    -- known to be done, either of the latter two may stand there.
+    original BLOB NOT NULL,
+    before BLOB NOT NULL,
+    after BLOB NOT NULL,
+    -- The storages of Proxmox VE that it was read with, as that writes them.
+    storages BLOB NOT NULL,
+    PRIMARY KEY (run, path, generation)
+) WITHOUT ROWID;
+
+-- The families that `after` follows.
+CREATE TABLE IF NOT EXISTS followed_family (
+    run INTEGER NOT NULL,
+    family INTEGER NOT NULL,
+    path BLOB NOT NULL,
+    generation INTEGER NOT NULL,
+    PRIMARY KEY (run, family, path, generation)
+) WITHOUT ROWID;
