@@ -4,7 +4,7 @@
 use std::sync::atomic::Ordering;
 
 use calve_disk::units::{GuestOffset, GuestRange, in_memory};
-use calve_disk::{Disk, Error as DiskError, HostErrors, OpenOptions, Scratch};
+use calve_disk::{Disk, Error as DiskError, Extent, HostErrors, OpenOptions, Payload, Scratch};
 
 use crate::convert::format_of;
 use crate::crew;
@@ -75,8 +75,17 @@ fn digest_of(disk: &Disk, size: u64, options: &Options, control: &Control) -> Re
             }
             let start = turn * LEAF;
             let range = GuestRange::at(start, LEAF.min(size - start));
-            read(disk, range, &mut scratch, &mut data)?;
-            let leaf = digest::leaf(&data, start, size);
+            let extents = extents(disk, range)?;
+            let leaf = if extents
+                .iter()
+                .all(|extent| matches!(extent.payload, Payload::Zero { .. } | Payload::Hole { .. }))
+            {
+                digest::empty_leaf(start, range.length, size)
+            } else {
+                data.resize(in_memory(range.length), 0);
+                disk.read_whole(&extents, &mut scratch, &mut data)?;
+                digest::leaf(&data, start, size)
+            };
             if tree.enter(turn, |tree| tree.push(leaf)).is_none() {
                 return Ok(());
             }
@@ -91,8 +100,11 @@ fn digest_of(disk: &Disk, size: u64, options: &Options, control: &Control) -> Re
 /// Reads a range; anything lost in it is an error.
 fn read(disk: &Disk, range: GuestRange, scratch: &mut Scratch, data: &mut Vec<u8>) -> Result<()> {
     data.resize(in_memory(range.length), 0);
-    let extents = disk.extents(range).collect::<calve_disk::Result<Vec<_>>>()?;
-    Ok(disk.read_whole(&extents, scratch, data)?)
+    Ok(disk.read_whole(&extents(disk, range)?, scratch, data)?)
+}
+
+fn extents(disk: &Disk, range: GuestRange) -> Result<Vec<Extent>> {
+    Ok(disk.extents(range).collect::<calve_disk::Result<_>>()?)
 }
 
 /// Where the result begins to differ, to within a leaf; the digests have told that it does.

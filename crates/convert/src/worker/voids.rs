@@ -93,9 +93,8 @@ impl Worker<'_, '_> {
         if !self.run.plan.digest {
             return Vec::new();
         }
-        let zeros = vec![0; in_memory(LEAF)];
-        let size = self.run.source.size();
-        let starts = (range.start.get()..range.end().get()).step_by(in_memory(LEAF));
-        starts.map(|start| digest::leaf(&zeros, start, size)).collect()
+        let (size, end) = (self.run.source.size(), range.end().get());
+        let starts = (range.start.get()..end).step_by(in_memory(LEAF));
+        starts.map(|start| digest::empty_leaf(start, LEAF.min(end - start), size)).collect()
     }
 }
