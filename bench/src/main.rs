@@ -5,6 +5,7 @@
 //! does not count.
 #![expect(clippy::print_stdout, reason = "its result is a table")]
 
+mod archives;
 mod cases;
 mod checks;
 mod flips;
@@ -52,7 +53,8 @@ struct Arguments {
     #[arg(long, default_value_t = 2048)]
     size: u64,
     /// Only classes whose name contains this; small, libraries, sinks, threads, shared,
-    /// upgrades, checks and rescues are the other tables, and flips is one made only where it is named
+    /// upgrades, checks and rescues are the other tables; flips and archives are made only where they
+    /// are named
     #[arg(long)]
     only: Option<String>,
     /// Of the bits of L2 tables flip one in so many: 7 meets every bit of an entry somewhere
@@ -82,10 +84,13 @@ fn run(arguments: &Arguments, calve: &str) -> io::Result<()> {
     if arguments.only.as_deref() == Some("flips") {
         let text = flips::table(folder, calve, arguments.every)?;
         println!("{text}");
-        return arguments
-            .keep
-            .as_ref()
-            .map_or(Ok(()), |keep| std::fs::write(format!("{keep}.md"), &text));
+        return keep(arguments, &text);
+    }
+    if arguments.only.as_deref() == Some("archives") {
+        std::fs::create_dir_all(folder)?;
+        let text = archives::table(folder, arguments.disk.as_deref(), calve, rounds)?;
+        println!("{text}");
+        return keep(arguments, &text);
     }
     cases::prepare(folder, arguments.size << 20)?;
     let processors = std::thread::available_parallelism()?;
@@ -138,6 +143,11 @@ fn run(arguments: &Arguments, calve: &str) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+fn keep(arguments: &Arguments, text: &str) -> io::Result<()> {
+    let keep = arguments.keep.as_ref();
+    keep.map_or(Ok(()), |keep| std::fs::write(format!("{keep}.md"), text))
 }
 
 fn is_wanted(arguments: &Arguments, name: &str) -> bool {
