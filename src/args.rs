@@ -12,6 +12,7 @@ mod sandbox;
 mod scan;
 mod sources;
 mod upgrade;
+mod work;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -21,7 +22,7 @@ use clap::{Args as Group, Parser, Subcommand, ValueEnum};
 pub(crate) use check::{CheckArgs, Repair};
 pub(crate) use convert::{ConvertArgs, CopyHow, SalvageWith};
 pub(crate) use examine::{CarveArgs, LayoutArgs, LayoutShape, TimelineArgs, TimelineShape};
-pub(crate) use migrate::MigrateArgs;
+pub(crate) use migrate::{CarryArgs, MigrateArgs};
 pub(crate) use plan::{DamagedWord, PlanAction, PlanArgs, PlanShape, ShardArgs, ShardBy, WayWord};
 pub(crate) use report::{ReportArgs, ReportShape};
 pub(crate) use rescue::RescueArgs;
@@ -29,6 +30,7 @@ pub(crate) use sandbox::{SandboxArgs, SandboxMode};
 pub(crate) use scan::{ScanArgs, ScanShape};
 pub(crate) use sources::{SourcesArgs, SourcesShape};
 pub(crate) use upgrade::{UpgradeArgs, VerifyHow};
+pub(crate) use work::{MergeArgs, WorkArgs};
 
 /// Reads and migrates QCOW version 1 disk images. An old QCOW calves a QCOW2.
 #[derive(Parser)]
@@ -65,6 +67,10 @@ pub(crate) enum Verb {
     Plan(Box<PlanArgs>),
     /// Carry out a plan, or take a run back
     Migrate(Box<MigrateArgs>),
+    /// Carry out one shard of a plan: one worker of several
+    Work(Box<WorkArgs>),
+    /// Make one report of those of all shards, and fail where one is missing
+    MergeReports(MergeArgs),
     /// Say what a run came to, and whether any version 1 image remains
     Report(Box<ReportArgs>),
     /// Find scripts and settings that still make version 1 images, or name them
@@ -102,11 +108,13 @@ impl Verb {
             Verb::Carve(args) => ("carve", &args.open, None, vec![&*args.folder]),
             Verb::AuditSources(_)
             | Verb::Create(_)
+            | Verb::MergeReports(_)
             | Verb::Migrate(_)
             | Verb::Plan(_)
             | Verb::Report(_)
             | Verb::Scan(_)
-            | Verb::Upgrade(_) => return None,
+            | Verb::Upgrade(_)
+            | Verb::Work(_) => return None,
         };
         Some(Reading { name, open, progress, makes })
     }

@@ -39,6 +39,10 @@ pub(crate) enum Code {
     Refused,
     Unsupported,
     Usage,
+    /// The budget is reached, or shards are missing: later again.
+    Later,
+    /// Stopped by SIGTERM, and the next run goes on.
+    Checkpoint,
     /// Stopped by this signal.
     Signal(u8),
 }
@@ -62,6 +66,8 @@ impl Code {
             Code::Refused => 18,
             Code::Unsupported => 63,
             Code::Usage => 64,
+            Code::Later => 75,
+            Code::Checkpoint => 85,
             Code::Signal(number) => 128 + number,
         }
     }
@@ -90,6 +96,8 @@ impl Code {
         Code::Refused,
         Code::Unsupported,
         Code::Usage,
+        Code::Later,
+        Code::Checkpoint,
     ];
 }
 

@@ -67,12 +67,14 @@ fn run(words: &[OsString], program: &str) -> Result<Code, Failure> {
         Verb::Timeline(args) => command::timeline::run(args, program, &evidence),
         Verb::Carve(args) => command::carve::run(args, program, &evidence),
         Verb::Create(args) => command::create::run(args, program),
+        Verb::MergeReports(args) => command::merge_reports::run(args),
         Verb::Migrate(args) => command::migrate::run(args, program),
         Verb::Plan(args) => command::plan::run(args, program),
         Verb::Report(args) => command::report::run(args),
         Verb::Scan(args) => command::scan::run(args, program),
         Verb::AuditSources(args) => command::sources::run(args, program),
         Verb::Upgrade(args) => command::upgrade::run(args, program),
+        Verb::Work(args) => command::work::run(args, program),
     };
     evidence.finish(program, outcome)
 }

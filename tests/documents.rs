@@ -64,6 +64,8 @@ fn links_between_documents_lead_somewhere() {
         "docs/evidence.md",
         "docs/examine.md",
         "docs/fleet.md",
+        "docs/migrate.md",
+        "docs/cluster.md",
         "docs/sources.md",
         "docs/reliability.md",
     ] {

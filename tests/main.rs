@@ -28,3 +28,4 @@ mod target;
 mod traces;
 mod untrusted;
 mod upgrade;
+mod work;

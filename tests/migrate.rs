@@ -198,7 +198,7 @@ pub(crate) fn two_families() -> Bench {
     bench
 }
 
-fn magic(bench: &Bench, name: &str) -> u8 {
+pub(crate) fn magic(bench: &Bench, name: &str) -> u8 {
     bench.read(name)[7]
 }
 
@@ -358,7 +358,7 @@ fn damaged_images_are_rescued_or_put_aside_where_the_plan_says_so() {
 }
 
 /// Six families of one image of two kinds.
-fn six_families() -> Bench {
+pub(crate) fn six_families() -> Bench {
     let bench = Bench::new();
     fs::create_dir(bench.file("tree")).expect("a folder");
     let (v1, _) = image();
@@ -372,7 +372,7 @@ fn six_families() -> Bench {
     bench
 }
 
-fn migrated(bench: &Bench) -> usize {
+pub(crate) fn migrated(bench: &Bench) -> usize {
     (0..6).filter(|number| magic(bench, &format!("tree/{number}.qcow")) == 3).count()
 }
 

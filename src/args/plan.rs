@@ -84,6 +84,15 @@ pub(crate) enum ShardBy {
     Families,
 }
 
+impl From<ShardBy> for calve_plan::Weight {
+    fn from(by: ShardBy) -> Self {
+        match by {
+            ShardBy::Bytes => Self::Bytes,
+            ShardBy::Families => Self::Families,
+        }
+    }
+}
+
 /// How images that nothing is the matter with become qcow2.
 #[derive(Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub(crate) enum WayWord {

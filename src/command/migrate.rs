@@ -1,27 +1,22 @@
 //! `migrate`: carries out a plan, takes a run back, gives ways back up.
 
+pub(crate) mod carry;
 mod configurations;
 mod control;
-mod told;
+pub(crate) mod told;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
 use std::sync::{Mutex, PoisonError};
 
-use calve_disk::open::escaped;
-use calve_migrate::{
-    Cause, Configurations, Dials, Hooks, Journal, Limits, RunRecord, Settings, Summary,
-};
-use calve_plan::{Plan, Window};
-use jiff::ZonedDateTime;
+use calve_disk::{folder_of, open::escaped};
+use calve_migrate::{Journal, RunRecord, Summary, shard::Shard};
 use serde_json::json;
 
 use crate::args::{MigrateArgs, Shape};
-use crate::command::{plan, scan};
+use crate::command::plan;
 use crate::exit::{self, Code, Failure};
-use crate::{print, signals, size};
-use told::Teller;
+use crate::print;
 
 pub(crate) fn run(args: &MigrateArgs, program: &str) -> Result<Code, Failure> {
     let action = &args.action;
@@ -35,28 +30,46 @@ pub(crate) fn run(args: &MigrateArgs, program: &str) -> Result<Code, Failure> {
         return list(args);
     }
     let plan = plan::read(&args.file)?;
-    let file = lock(&args.file)?;
+    let file = lock(&args.file, File::try_lock)?;
     let configurations = configurations::find(args, &plan, program)?;
     let path = args.journal.clone().unwrap_or_else(|| plan.head.catalogue.0.clone());
+    if Shard::of_journal(&path).is_some() {
+        let text = format!("{}: is the journal of one shard", path.display());
+        return Err(Failure::new(Code::Refused, text).next("calve work goes on with a shard"));
+    }
     let journal = Journal::open(&path)?;
-    let record = begin(&journal, &args.file, &plan)?;
-    let journal = Mutex::new(journal);
+    let record = carry::begin(&journal, &args.file, (&plan, &carry::digest(&args.file)?))?;
+    let (journal, plan) = (Mutex::new(journal), (&plan, &record, None));
     let applied = configurations.as_ref().filter(|_| args.apply_configs);
-    let summary = carry_out(args, (&plan, &record, None), &journal, applied, program)?;
+    let summary = carry::carry_out(&args.carry, args.canary, plan, &journal, applied, program)?;
     let patch = match configurations.filter(|_| !args.apply_configs) {
         None => None,
         Some(it) => Some(configurations::write_patch(args, &it, (&journal, record.number))?),
     };
     drop(file);
     tell(args, &record, &summary, patch.as_ref())?;
-    code(args, &record, &summary, program)
+    let stopped = |_| Some(exit::stopped().next("run the same again to go on"));
+    let code = carry::code(&summary, stopped)?;
+    if let Some(count) = args.canary.filter(|_| code != Code::Partly && !args.carry.quiet) {
+        let text = format!(
+            "only {count} families of each kind were meant: look at them, then go on without \
+             --canary, or take them back: --undo {}",
+            record.number
+        );
+        print::note(program, &text);
+    }
+    Ok(code)
 }
 
-/// Locks the plan, so that no two processes carry it out into one journal.
-fn lock(path: &Path) -> Result<File, Failure> {
+/// Locks a plan: for one process that carries it out into one journal, or for several that each
+/// have a shard.
+pub(crate) fn lock(
+    path: &Path,
+    how: impl FnOnce(&File) -> Result<(), std::fs::TryLockError>,
+) -> Result<File, Failure> {
     let failed = |error| Failure::from(calve_disk::Error::host("locking", path, error));
     let file = File::open(path).map_err(failed)?;
-    match file.try_lock() {
+    match how(&file) {
         Ok(()) => Ok(file),
         Err(std::fs::TryLockError::WouldBlock) => {
             let text = format!("{}: is being carried out by another process", path.display());
@@ -66,87 +79,13 @@ fn lock(path: &Path) -> Result<File, Failure> {
     }
 }
 
-/// The run of this plan: the one that was begun, or a new one.
-fn begin(journal: &Journal, path: &Path, plan: &Plan) -> Result<RunRecord, Failure> {
-    let failed = |error| Failure::from(calve_disk::Error::host("reading the plan", path, error));
-    let bytes = std::fs::read(path).map_err(failed)?;
-    let digest = blake3::hash(&bytes).to_hex().to_string();
-    let path = path.canonicalize().map_err(failed)?;
-    Ok(journal.begin(&path, &digest, &plan.head.wishes.kept)?)
-}
-
-fn settings(args: &MigrateArgs) -> Result<Settings, Failure> {
-    let jobs = scan::jobs(args.jobs.as_deref())?.get();
-    let per_device = match &args.per_device {
-        None => jobs,
-        Some(asked) => scan::jobs(Some(asked))?.get(),
-    };
-    let rate = args.rate_limit.as_deref();
-    let rate = rate.map(|rate| size::parse("--rate-limit", rate)).transpose()?;
-    Ok(Settings { is_paused: false, jobs, per_device, rate })
-}
-
-fn carry_out(
-    args: &MigrateArgs,
-    (plan, record, places): (&Plan, &RunRecord, Option<&[usize]>),
-    journal: &Mutex<Journal>,
-    configurations: Option<&Configurations>,
-    program: &str,
-) -> Result<Summary, Failure> {
-    let dials = Dials::new(settings(args)?);
-    if !(0.0..=100.0).contains(&args.max_failures) {
-        return Err(Failure::usage("--max-failures: is not a share from 0 to 100"));
-    }
-    let window = plan.head.wishes.window.filter(|_| !args.any_time);
-    let is_open = || window.is_none_or(is_now);
-    let limits = Limits {
-        canary: args.canary,
-        most_failures: args.max_failures / 100.0,
-        is_open: &is_open,
-        places,
-    };
-    if !is_open() && !args.quiet {
-        let window = window.map(|window| window.to_string()).unwrap_or_default();
-        print::note(program, &format!("waiting for the hours {window}; --any-time does not"));
-    }
-    let hooks = Hooks { before: args.before.clone(), after: args.after.clone() };
-    let flags = signals::install()?;
-    let teller = Teller::new(args, plan, record.number, program)?;
-    let over = std::sync::atomic::AtomicBool::new(false);
-    let listener = args.control.as_deref().map(control::Listener::bind).transpose()?;
-    let pause = signals::install_pause()?;
-    let summary = std::thread::scope(|scope| {
-        scope.spawn(|| control::serve(listener, &dials, &pause, (&flags.stop, &over), &teller));
-        let tell = |event: &calve_migrate::Event<'_>| teller.tell(event);
-        let done = calve_migrate::run(
-            (plan, record),
-            journal,
-            (&limits, &dials, &hooks),
-            configurations,
-            &flags.stop,
-            &tell,
-        );
-        over.store(true, Ordering::Relaxed);
-        done
-    })?;
-    teller.finish(&summary)?;
-    Ok(summary)
-}
-
-/// Whether it is in these hours now.
-fn is_now(window: Window) -> bool {
-    let now = ZonedDateTime::now();
-    let minute = i32::from(now.hour()) * 60 + i32::from(now.minute());
-    window.holds(minute.unsigned_abs())
-}
-
 fn tell(
     args: &MigrateArgs,
     run: &RunRecord,
     summary: &Summary,
     patch: Option<&configurations::Patch>,
 ) -> Result<(), Failure> {
-    match args.output {
+    match args.carry.output {
         Shape::Json => {
             let mut document = told::summary(run.number, summary);
             if let Some(patch) = patch {
@@ -154,23 +93,9 @@ fn tell(
             }
             print::json(&document)
         }
-        Shape::Human if args.quiet => Ok(()),
+        Shape::Human if args.carry.quiet => Ok(()),
         Shape::Human => {
-            let families = |count: u64| match count {
-                1 => "1 family".to_owned(),
-                count => format!("{count} families"),
-            };
-            let mut line = format!("run {}: {} migrated", run.number, families(summary.done));
-            for (count, what) in [
-                (summary.known, "were before"),
-                (summary.failures(), "failed and are as they were"),
-                (summary.left, "were not begun"),
-            ] {
-                if count > 0 {
-                    line.push_str(&format!(", {count} {what}"));
-                }
-            }
-            let mut text = print::wrapped(&line, 0);
+            let mut text = carry::line(&format!("run {}", run.number), summary);
             if summary.followed > 0 {
                 let files = match summary.followed {
                     1 => "1 change".to_owned(),
@@ -186,46 +111,14 @@ fn tell(
     }
 }
 
-/// What the run ends with, and what is to be said of it.
-fn code(
-    args: &MigrateArgs,
-    run: &RunRecord,
-    summary: &Summary,
-    program: &str,
-) -> Result<Code, Failure> {
-    if summary.failed.contains_key(&Cause::Mismatch) {
-        let text = summary.halted.clone().unwrap_or_default();
-        return Err(Failure::new(Code::Mismatch, text).next(
-            "its family is as it was; test this machine's memory and disks before anything else",
-        ));
-    }
-    if signals::received().is_some() {
-        return Err(exit::stopped().next("run the same again to go on"));
-    }
-    if let Some(why) = &summary.halted {
-        return Err(Failure::new(Code::Partly, why.clone())
-            .next("look at the failures, then run the same again"));
-    }
-    if summary.left > 0 {
-        let text = format!("stopped: {} families were not begun", summary.left);
-        return Err(Failure::new(Code::Partly, text).next("run the same again to go on"));
-    }
-    if summary.failures() > 0 {
-        return Ok(Code::Partly);
-    }
-    if let Some(count) = args.canary.filter(|_| !args.quiet) {
-        let text = format!(
-            "only {count} families of each kind were meant: look at them, then go on without \
-             --canary, or take them back: --undo {}",
-            run.number
-        );
-        print::note(program, &text);
-    }
-    Ok(if summary.missing > 0 { Code::Losses } else { Code::Done })
+/// A journal, and the lock of the shard that it is of.
+struct Held {
+    journal: Journal,
+    shard: Option<(Shard, File)>,
 }
 
-/// The journal of a plan, or that in a catalogue.
-fn journal_of(args: &MigrateArgs) -> Result<Journal, Failure> {
+/// The journal of a plan, or that in a catalogue, or of a shard.
+fn journal_of(args: &MigrateArgs) -> Result<Held, Failure> {
     let path = match &args.journal {
         Some(path) => path.clone(),
         None => match plan::read(&args.file) {
@@ -237,12 +130,21 @@ fn journal_of(args: &MigrateArgs) -> Result<Journal, Failure> {
         let text = format!("{}: there is no such journal", path.display());
         return Err(Failure::new(Code::Failed, text).next("name it with --journal"));
     }
-    Ok(Journal::open(&path)?)
+    let Some(shard) = Shard::of_journal(&path) else {
+        return Ok(Held { journal: Journal::open(&path)?, shard: None });
+    };
+    let lock = shard.lock(folder_of(&path))?;
+    Ok(Held { journal: Journal::open_alone(&path)?, shard: Some((shard, lock)) })
 }
 
 fn undo(args: &MigrateArgs, number: i64, program: &str) -> Result<Code, Failure> {
-    let journal = Mutex::new(journal_of(args)?);
-    let _lock = lock_run(&journal, number)?;
+    let Held { journal, shard } = journal_of(args)?;
+    let journal = Mutex::new(journal);
+    let _lock = lock_run(&journal, number, shard.is_some())?;
+    if let Some((shard, _)) = &shard {
+        let path = journal.lock().unwrap_or_else(PoisonError::into_inner).path().to_owned();
+        shard.forget_report(folder_of(&path))?;
+    }
     let undone = calve_migrate::undo(&journal, number, args.force)?;
     for (family, why) in &undone.failed {
         print::note(program, &format!("family {family} was not taken back: {why}"));
@@ -252,7 +154,7 @@ fn undo(args: &MigrateArgs, number: i64, program: &str) -> Result<Code, Failure>
         let why = "was changed by somebody else since, and stays: its images are version 1 again";
         print::note(program, &format!("{path}: {why}"));
     }
-    match args.output {
+    match args.carry.output {
         Shape::Json => {
             let failed = undone.failed.iter();
             let failed: Vec<_> =
@@ -265,7 +167,7 @@ fn undo(args: &MigrateArgs, number: i64, program: &str) -> Result<Code, Failure>
                 "configurations-left": left,
             }))?;
         }
-        Shape::Human if args.quiet => {}
+        Shape::Human if args.carry.quiet => {}
         Shape::Human => {
             print::out(&format!("run {number}: {} images are what they were\n", undone.images))?;
         }
@@ -274,22 +176,23 @@ fn undo(args: &MigrateArgs, number: i64, program: &str) -> Result<Code, Failure>
 }
 
 fn release(args: &MigrateArgs, number: i64, program: &str) -> Result<Code, Failure> {
-    let journal = Mutex::new(journal_of(args)?);
-    let _lock = lock_run(&journal, number)?;
+    let Held { journal, shard } = journal_of(args)?;
+    let journal = Mutex::new(journal);
+    let _lock = lock_run(&journal, number, shard.is_some())?;
     let released = calve_migrate::release(&journal, number, args.force)?;
     for why in &released.failed {
         print::note(program, &format!("not released: {why}"));
     }
-    if released.waiting > 0 && !args.quiet {
+    if released.waiting > 0 && !args.carry.quiet {
         let text = format!("{} images are kept for some more days", released.waiting);
         print::note(program, &text);
     }
-    match args.output {
+    match args.carry.output {
         Shape::Json => print::json(&json!({
             "run": number, "images": released.images, "freed-bytes": released.bytes,
             "waiting": released.waiting, "failed": released.failed,
         }))?,
-        Shape::Human if args.quiet => {}
+        Shape::Human if args.carry.quiet => {}
         Shape::Human => {
             let bytes = print::size(released.bytes);
             let text = format!("run {number}: {} images released, {bytes} free", released.images);
@@ -299,15 +202,21 @@ fn release(args: &MigrateArgs, number: i64, program: &str) -> Result<Code, Failu
     Ok(if released.failed.is_empty() { Code::Done } else { Code::Partly })
 }
 
-/// Locks the plan of a run, where it is still there.
-fn lock_run(journal: &Mutex<Journal>, number: i64) -> Result<Option<File>, Failure> {
+/// Locks the plan of a run, where it is still there: against `migrate` alone where a shard is locked
+/// by itself.
+fn lock_run(
+    journal: &Mutex<Journal>,
+    number: i64,
+    is_shard: bool,
+) -> Result<Option<File>, Failure> {
+    let how = if is_shard { File::try_lock_shared } else { File::try_lock };
     let run = journal.lock().unwrap_or_else(PoisonError::into_inner).run(number)?;
     let plan: Option<PathBuf> = run.map(|run| run.plan).filter(|plan| plan.exists());
-    plan.map(|plan| lock(&plan)).transpose()
+    plan.map(|plan| lock(&plan, how)).transpose()
 }
 
 fn list(args: &MigrateArgs) -> Result<Code, Failure> {
-    let journal = journal_of(args)?;
+    let Held { journal, shard: _shard } = journal_of(args)?;
     let (mut text, mut documents) = (String::new(), Vec::new());
     for run in journal.runs()? {
         let families = journal.families(run.number)?;
@@ -329,7 +238,7 @@ fn list(args: &MigrateArgs) -> Result<Code, Failure> {
             "undone": run.undone, "families": counts,
         }));
     }
-    match args.output {
+    match args.carry.output {
         Shape::Human => print::out(&text)?,
         Shape::Json => print::json(&json!(documents))?,
     }

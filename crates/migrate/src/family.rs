@@ -31,6 +31,12 @@ impl Families<'_> {
         self.journal.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether a family is migrated.
+    pub(crate) fn is_done(&self, run: i64, family: &Family) -> Result<bool> {
+        let known = self.journal().family(run, family.number)?;
+        Ok(known.is_some_and(|known| known.state == FamilyState::Done))
+    }
+
     /// Migrates a family, or goes on with it where it was left. A failure that is not the
     /// journal's is noted there, and the family is as it was.
     pub(crate) fn migrate(&self, site: &Site<'_>, family: &Family) -> Result<Outcome> {
@@ -115,7 +121,7 @@ impl Families<'_> {
         records: &mut [ImageRecord],
     ) -> Result<()> {
         for record in records.iter() {
-            self.hooks.before(site.run, of(family, record)?.image)?;
+            self.hooks.before(site, of(family, record)?.image)?;
         }
         for record in records.iter_mut() {
             stopped(site)?;
@@ -159,7 +165,7 @@ impl Families<'_> {
         }
         self.follow(site.run, family.number)?;
         for record in records.iter() {
-            self.hooks.after(site.run, of(family, record)?.image)?;
+            self.hooks.after(site, of(family, record)?.image)?;
         }
         Ok(())
     }

@@ -174,10 +174,26 @@ impl Journal {
     /// # Errors
     /// [`Error::Journal`].
     pub fn open(path: &Path) -> Result<Self> {
+        Self::open_as(path, false)
+    }
+
+    /// The same where nobody else may open it until it is closed: SQLite then needs no memory that
+    /// processes share, which a network file system cannot give.
+    ///
+    /// # Errors
+    /// [`Error::Journal`].
+    pub fn open_alone(path: &Path) -> Result<Self> {
+        Self::open_as(path, true)
+    }
+
+    fn open_as(path: &Path, is_alone: bool) -> Result<Self> {
         let failed = |source| Error::Journal { path: path.to_owned(), source };
         let connection = Connection::open(path).map_err(failed)?;
         let prepare = || {
             connection.busy_timeout(PATIENCE)?;
+            if is_alone {
+                connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
+            }
             connection.pragma_update(None, "journal_mode", "WAL")?;
             // In WAL mode nothing less is on the medium when it is committed.
             connection.pragma_update(None, "synchronous", "FULL")?;

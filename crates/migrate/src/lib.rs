@@ -10,9 +10,12 @@
 //! configurations   what names images follows them, with the family or as a patch
 //! dials      pause, jobs and rates, changed while it runs
 //! back       runs are taken back, and ways back are given up
+//! budget     how long, or for how many bytes, families may begin
+//! shard      a part of a plan for one worker of several: its files, its report, all reports as one
 //! ```
 
 mod back;
+mod budget;
 mod configurations;
 mod dials;
 mod error;
@@ -23,9 +26,11 @@ mod journal;
 mod names;
 mod queue;
 mod run;
+pub mod shard;
 mod step;
 
 pub use back::{Released, Undone, release, undo};
+pub use budget::Budget;
 pub use configurations::{Configurations, Noted, Patches};
 pub use dials::{Dials, Settings};
 pub use error::{Cause, Error, Result};

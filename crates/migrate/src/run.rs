@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use calve_plan::{Family, Plan};
 
+use crate::budget::{Budget, Spending};
 use crate::configurations::Configurations;
 use crate::dials::Dials;
 use crate::error::{Cause, Error, Result};
@@ -34,6 +35,8 @@ pub struct Limits<'a> {
     pub is_open: &'a (dyn Fn() -> bool + Sync),
     /// The families that are meant, by their place in the plan; all where that is not said.
     pub places: Option<&'a [usize]>,
+    /// What may be used up.
+    pub budget: Budget,
 }
 
 /// What came of a run.
@@ -47,6 +50,8 @@ pub struct Summary {
     pub failed: BTreeMap<Cause, u64>,
     /// Families that were not begun.
     pub left: u64,
+    /// Whether some were not begun because the budget was used up.
+    pub is_spent: bool,
     /// Bytes of rescued disks that are missing.
     pub missing: u64,
     /// Changes of configurations.
@@ -84,6 +89,7 @@ pub fn run(
         dials,
         queue,
         families: Families { journal, hooks, configurations, turn: &turn, tell, followed },
+        spending: Spending::new(limits.budget),
         stop,
         tell,
         summary: Mutex::default(),
@@ -141,6 +147,7 @@ struct Run<'a> {
     dials: &'a Dials,
     queue: Queue<'a>,
     families: Families<'a>,
+    spending: Spending,
     stop: &'a AtomicBool,
     tell: &'a (dyn Fn(&Event<'_>) + Sync),
     summary: Mutex<Summary>,
@@ -164,10 +171,28 @@ impl Run<'_> {
                     continue;
                 }
             };
-            self.one(family);
+            match self.is_afforded(family) {
+                Ok(true) => self.one(family),
+                Ok(false) => self.spent(),
+                Err(error) => self.broke(error),
+            }
             self.queue.over(family);
             self.dials.wake();
         }
+    }
+
+    /// Whether the budget lasts for a family. One that is migrated already takes nothing.
+    fn is_afforded(&self, family: &Family) -> Result<bool> {
+        Ok(self.spending.is_free()
+            || self.families.is_done(self.record.number, family)?
+            || self.spending.take(family))
+    }
+
+    /// Leaves the family that could not begin, and all that wait.
+    fn spent(&self) {
+        let mut summary = self.summary();
+        summary.left += 1 + u64::try_from(self.queue.clear()).unwrap_or(u64::MAX - 1);
+        summary.is_spent = true;
     }
 
     fn one(&self, family: &Family) {
@@ -179,11 +204,14 @@ impl Run<'_> {
                 self.count(&outcome);
                 (self.tell)(&Event::Ended { family, outcome, seconds });
             }
-            Err(error) => {
-                self.stop.store(true, Ordering::Relaxed);
-                *self.broken.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
-            }
+            Err(error) => self.broke(error),
         }
+    }
+
+    /// Ends everything: nothing goes on without a journal.
+    fn broke(&self, error: Error) {
+        self.stop.store(true, Ordering::Relaxed);
+        *self.broken.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
     }
 
     /// What a family that begins now is given.

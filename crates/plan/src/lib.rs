@@ -29,6 +29,6 @@ pub use make::make;
 pub use plan::{
     Damaged, Family, Head, Image, Kept, PathText, Plan, Room, Stamp, Strategy, Total, Way, Wishes,
 };
-pub use shard::{Weight, shards};
+pub use shard::{MOST_SHARDS, Weight, shards};
 pub use survey::{Reading, Surveyed, Surveyor, Tables};
 pub use window::Window;

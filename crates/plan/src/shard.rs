@@ -3,12 +3,19 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
+use serde::{Deserialize, Serialize};
+
 use crate::plan::{Family, Plan};
 
+/// Workers at most.
+pub const MOST_SHARDS: u64 = 100_000;
+
 /// What is to be as much for each worker.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Weight {
     /// Bytes of the images.
+    #[default]
     Bytes,
     /// Families.
     Families,

@@ -27,7 +27,7 @@ pub(super) fn find(
     let found = Configurations::find(&args.configs, plan).map_err(|error| {
         Failure::from(error).next("nothing was begun: mend that, or leave it out of --configs")
     })?;
-    if !args.quiet {
+    if !args.carry.quiet {
         let (notes, further) = found.notes();
         for noted in notes {
             let (path, note) = (name(&noted.path), &noted.note);

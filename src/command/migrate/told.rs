@@ -13,7 +13,7 @@ use calve_plan::{Family, Plan};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::args::MigrateArgs;
+use crate::args::CarryArgs;
 use crate::exit::Failure;
 use crate::print;
 
@@ -55,7 +55,7 @@ struct Counts {
 
 impl Teller {
     pub(super) fn new(
-        args: &MigrateArgs,
+        args: &CarryArgs,
         plan: &Plan,
         run: i64,
         program: &str,
@@ -242,13 +242,13 @@ fn document(event: &Event<'_>) -> Value {
 }
 
 /// A run in numbers, for programs.
-pub(super) fn summary(run: i64, summary: &Summary) -> Value {
+pub(crate) fn summary(run: i64, summary: &Summary) -> Value {
     let failed: serde_json::Map<String, Value> =
         summary.failed.iter().map(|(cause, it)| (cause.word().into(), json!(it))).collect();
     json!({
         "run": run, "done": summary.done, "known": summary.known, "failed": failed,
         "left": summary.left, "missing-bytes": summary.missing, "halted": summary.halted,
-        "followed": summary.followed,
+        "is-spent": summary.is_spent, "followed": summary.followed,
     })
 }
 

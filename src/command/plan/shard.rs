@@ -2,16 +2,13 @@
 
 use std::fmt::Write;
 
-use calve_plan::{Weight, shards};
+use calve_plan::{MOST_SHARDS, shards};
 use serde_json::json;
 
 use super::read;
-use crate::args::{Shape, ShardArgs, ShardBy};
+use crate::args::{Shape, ShardArgs};
 use crate::exit::{Code, Failure};
 use crate::print;
-
-/// Workers at most.
-pub(crate) const MOST_SHARDS: u64 = 100_000;
 
 pub(super) fn run(args: &ShardArgs) -> Result<Code, Failure> {
     let plan = read(&args.plan)?;
@@ -19,12 +16,8 @@ pub(super) fn run(args: &ShardArgs) -> Result<Code, Failure> {
         return Err(Failure::usage(format!("-n: not a number from 1 to {MOST_SHARDS}")));
     }
     let count = usize::try_from(args.shards).unwrap_or(usize::MAX);
-    let weight = match args.by {
-        ShardBy::Bytes => Weight::Bytes,
-        ShardBy::Families => Weight::Families,
-    };
     let (mut text, mut documents) = (String::new(), Vec::new());
-    for (number, places) in shards(&plan, count, weight).iter().enumerate() {
+    for (number, places) in shards(&plan, count, args.by.into()).iter().enumerate() {
         let families = places.iter().map(|place| &plan.families[*place]);
         let bytes: u64 = families.clone().map(calve_plan::Family::bytes).sum();
         let images: usize = families.clone().map(|family| family.images.len()).sum();

@@ -1,0 +1,254 @@
+//! The reports of all shards as one: whether they belong together, and whether any is missing.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+
+use calve_plan::{MOST_SHARDS, Plan, shards};
+
+use super::report::{Head, Line, Outcome, Status, Total, VERSION};
+use crate::error::{Cause, Error, Result};
+
+/// The longest line that is read.
+const MAX_LINE: u64 = 1 << 20;
+
+/// All reports as one.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Merged {
+    /// BLAKE3 of the plan's file.
+    pub plan_digest: String,
+    /// How many shards there are.
+    pub shards: u64,
+    /// Shards without a report, by number.
+    pub missing: Vec<u64>,
+    /// Shards that are not finished, with what their worker said last.
+    pub unfinished: Vec<(u64, Option<String>)>,
+    /// Families that failed.
+    pub failed: Vec<Failed>,
+    /// All of it in numbers.
+    pub total: Total,
+}
+
+impl Merged {
+    /// Whether each family is migrated, or failed.
+    pub fn is_whole(&self) -> bool {
+        self.missing.is_empty() && self.unfinished.is_empty()
+    }
+
+    /// Whether a result did not read as its source.
+    pub fn has_mismatch(&self) -> bool {
+        self.failed.iter().any(|failed| failed.cause == Cause::Mismatch.word())
+    }
+}
+
+/// A family that failed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Failed {
+    /// In which shard.
+    pub shard: u64,
+    /// Its number in the plan.
+    pub family: u64,
+    /// What the failure is about.
+    pub cause: String,
+    /// One line.
+    pub problem: String,
+}
+
+/// The reports in a folder, in order.
+///
+/// # Errors
+/// [`Error::Refused`] where there is none; [`Error::Disk`].
+pub fn reports_in(folder: &Path) -> Result<Vec<PathBuf>> {
+    let failed = |error| Error::host("reading the folder", folder, error);
+    let mut reports = BTreeSet::new();
+    for entry in std::fs::read_dir(folder).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        let name = path.file_name().and_then(|name| name.to_str());
+        if name.is_some_and(|name| name.starts_with("shard-") && name.ends_with(".report")) {
+            reports.insert(path);
+        }
+    }
+    match reports.is_empty() {
+        true => Err(Error::refused(folder, "holds no report of a shard")),
+        false => Ok(reports.into_iter().collect()),
+    }
+}
+
+/// Makes one of the reports at `paths`. With the plan and the digest of its file each shard has to
+/// have exactly the families that the plan gives it.
+///
+/// # Errors
+/// [`Error::Refused`] where they are not of one plan and one number of shards, where a shard is
+/// there twice, a family in two of them, or in another than it should be, and where a file is no
+/// report or was cut; [`Error::Disk`].
+pub fn merge(paths: &[PathBuf], plan: Option<(&Plan, &str)>) -> Result<Merged> {
+    let mut first: Option<Head> = None;
+    let mut seen: BTreeMap<u64, &Path> = BTreeMap::new();
+    let mut owners: HashMap<u64, u64> = HashMap::new();
+    let mut expected = None;
+    let mut merged = Merged {
+        plan_digest: String::new(),
+        shards: 0,
+        missing: Vec::new(),
+        unfinished: Vec::new(),
+        failed: Vec::new(),
+        total: Total::default(),
+    };
+    for path in paths {
+        let report = read(path)?;
+        let head = &report.head;
+        let expected = match &first {
+            Some(first) => {
+                belongs(path, head, first)?;
+                &expected
+            }
+            None => {
+                expected = plan.map(|plan| families(path, head, plan)).transpose()?;
+                first = Some(head.clone());
+                &expected
+            }
+        };
+        if let Some(other) = seen.insert(head.shard, path) {
+            let why = format!("is of shard {}, and so is {}", head.shard, other.display());
+            return Err(Error::refused(path, why));
+        }
+        if head.status != Status::Begun {
+            if let Some(expected) = expected {
+                let of = |shard| expected.get(usize::try_from(shard).unwrap_or(usize::MAX));
+                if of(head.shard) != Some(&report.families) {
+                    let why = "does not have the families that the plan gives to its shard";
+                    return Err(Error::refused(path, why));
+                }
+            }
+            for family in &report.families {
+                if let Some(other) = owners.insert(*family, head.shard) {
+                    let why = format!("has family {family}, and so has shard {other}");
+                    return Err(Error::refused(path, why));
+                }
+            }
+        }
+        match (head.status, &head.why) {
+            (Status::Finished, _) => {}
+            (Status::Unfinished, why) => merged.unfinished.push((head.shard, why.clone())),
+            (Status::Begun, _) => merged.unfinished.push((head.shard, None)),
+        }
+        merged.failed.extend(report.failed);
+        merged.total.add(&report.total);
+    }
+    let Some(first) = first else {
+        return Err(Error::refused(Path::new("."), "no report was named"));
+    };
+    (merged.plan_digest, merged.shards) = (first.plan_digest, first.shards);
+    merged.missing = (0..first.shards).filter(|shard| !seen.contains_key(shard)).collect();
+    merged.unfinished.sort_unstable();
+    merged.failed.sort_unstable_by_key(|failed| (failed.shard, failed.family));
+    Ok(merged)
+}
+
+/// Fails where a report is not of the same plan, in as many shards, as the first one.
+fn belongs(path: &Path, head: &Head, first: &Head) -> Result<()> {
+    let why = if head.plan_digest != first.plan_digest {
+        "is of another plan than the first"
+    } else if head.shards != first.shards || head.by != first.by {
+        "is of another number of shards than the first, or they were shared otherwise"
+    } else {
+        return Ok(());
+    };
+    Err(Error::refused(path, why))
+}
+
+/// The families that the plan gives to each shard.
+fn families(path: &Path, head: &Head, (plan, digest): (&Plan, &str)) -> Result<Vec<BTreeSet<u64>>> {
+    if head.plan_digest != digest {
+        return Err(Error::refused(path, "is of another plan, or of this one before a change"));
+    }
+    let count = usize::try_from(head.shards).unwrap_or(usize::MAX);
+    let number = |place: usize| plan.families.get(place).map(|family| family.number);
+    let shards = shards(plan, count, head.by).into_iter();
+    Ok(shards.map(|places| places.into_iter().filter_map(number).collect()).collect())
+}
+
+/// What a report says.
+struct Report {
+    head: Head,
+    families: BTreeSet<u64>,
+    failed: Vec<Failed>,
+    total: Total,
+}
+
+/// Reads a report, and asserts that it is whole.
+fn read(path: &Path) -> Result<Report> {
+    let file = File::open(path).map_err(|error| Error::host("opening", path, error))?;
+    let mut lines = Lines { path, line: 0, from: BufReader::new(file) };
+    let Some(Line::Shard(head)) = lines.next()? else {
+        return Err(lines.wrong("is not the first line of a report"));
+    };
+    if head.version != VERSION {
+        return Err(lines.wrong("is of a version that this program does not know"));
+    }
+    if !(1..=MOST_SHARDS).contains(&head.shards) || head.shard >= head.shards {
+        return Err(lines.wrong("has no such shard"));
+    }
+    let (mut families, mut failed) = (BTreeSet::new(), Vec::new());
+    let mut counted = Total::default();
+    // The family whose images follow, and how many of them.
+    let mut open = (0, 0);
+    loop {
+        match lines.next()? {
+            Some(Line::Family(family)) if open.1 == 0 => {
+                if !families.insert(family.family) {
+                    return Err(lines.wrong("this family stands above already"));
+                }
+                counted.count(family.outcome);
+                open = (family.family, family.images);
+                if family.outcome == Outcome::Failed {
+                    failed.push(Failed {
+                        shard: head.shard,
+                        family: family.family,
+                        cause: family.cause.unwrap_or_default(),
+                        problem: family.problem.unwrap_or_default(),
+                    });
+                }
+            }
+            Some(Line::Image(image)) if open.1 > 0 && image.family == open.0 => {
+                counted.count_image(&image);
+                open.1 -= 1;
+            }
+            Some(Line::Total(total)) if open.1 == 0 && total == counted => {
+                let is_finished = head.status == Status::Finished;
+                if lines.next()?.is_some() || (is_finished && total.left > 0) {
+                    return Err(lines.wrong("says other than what stands above"));
+                }
+                return Ok(Report { head, families, failed, total });
+            }
+            Some(_) => return Err(lines.wrong("does not fit to what stands above")),
+            None => return Err(lines.wrong("the report was cut: its total is missing")),
+        }
+    }
+}
+
+struct Lines<'a> {
+    path: &'a Path,
+    line: usize,
+    from: BufReader<File>,
+}
+
+impl Lines<'_> {
+    fn next(&mut self) -> Result<Option<Line>> {
+        let mut bytes = Vec::new();
+        let read = Read::take(&mut self.from, MAX_LINE).read_until(b'\n', &mut bytes);
+        self.line += 1;
+        match read.map_err(|error| Error::host("reading", self.path, error))? {
+            0 => Ok(None),
+            _ => match serde_json::from_slice(&bytes) {
+                Ok(line) => Ok(Some(line)),
+                Err(error) => Err(self.wrong(&error.to_string())),
+            },
+        }
+    }
+
+    fn wrong(&self, what: &str) -> Error {
+        Error::refused(self.path, format!("line {}: {what}", self.line.max(1)))
+    }
+}

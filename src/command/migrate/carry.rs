@@ -1,0 +1,186 @@
+//! What `migrate` and `work` have in common: a plan, or some families of it, is carried out.
+
+use std::path::Path;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use calve_migrate::{
+    Budget, Cause, Configurations, Dials, Hooks, Journal, Limits, RunRecord, Settings, Summary,
+};
+use calve_plan::{Plan, Window};
+use jiff::{SignedDuration, ZonedDateTime};
+
+use super::{control, told::Teller};
+use crate::args::CarryArgs;
+use crate::command::scan;
+use crate::exit::{Code, Failure};
+use crate::{print, signals, size};
+
+/// BLAKE3 of a plan's file.
+pub(crate) fn digest(path: &Path) -> Result<String, Failure> {
+    let failed = |error| Failure::from(calve_disk::Error::host("reading the plan", path, error));
+    Ok(blake3::hash(&std::fs::read(path).map_err(failed)?).to_hex().to_string())
+}
+
+/// The run of a plan with this digest: the one that was begun, or a new one.
+pub(crate) fn begin(
+    journal: &Journal,
+    path: &Path,
+    (plan, digest): (&Plan, &str),
+) -> Result<RunRecord, Failure> {
+    let path = path
+        .canonicalize()
+        .map_err(|error| Failure::from(calve_disk::Error::host("reading the plan", path, error)))?;
+    Ok(journal.begin(&path, digest, &plan.head.wishes.kept)?)
+}
+
+fn settings(args: &CarryArgs) -> Result<Settings, Failure> {
+    let jobs = scan::jobs(args.jobs.as_deref())?.get();
+    let per_device = match &args.per_device {
+        None => jobs,
+        Some(asked) => scan::jobs(Some(asked))?.get(),
+    };
+    let rate = args.rate_limit.as_deref();
+    let rate = rate.map(|rate| size::parse("--rate-limit", rate)).transpose()?;
+    Ok(Settings { is_paused: false, jobs, per_device, rate })
+}
+
+fn budget(args: &CarryArgs) -> Result<Budget, Failure> {
+    let bytes = args.max_bytes.as_deref();
+    let bytes = bytes.map(|text| size::parse("--max-bytes", text)).transpose()?;
+    let duration = args.max_duration.as_deref().map(duration).transpose()?;
+    Ok(Budget { duration, bytes })
+}
+
+/// A length of time, as people write it.
+fn duration(text: &str) -> Result<Duration, Failure> {
+    let parsed = text.parse::<SignedDuration>().ok();
+    parsed.and_then(|duration| duration.try_into().ok()).ok_or_else(|| {
+        Failure::usage(format!("--max-duration: '{text}' is no length of time"))
+            .next("write 30s, 90m, or 2h 30m")
+    })
+}
+
+/// Carries out a plan, or the families at `places` of it.
+pub(crate) fn carry_out(
+    args: &CarryArgs,
+    canary: Option<usize>,
+    (plan, record, places): (&Plan, &RunRecord, Option<&[usize]>),
+    journal: &Mutex<Journal>,
+    configurations: Option<&Configurations>,
+    program: &str,
+) -> Result<Summary, Failure> {
+    let dials = Dials::new(settings(args)?);
+    if !(0.0..=100.0).contains(&args.max_failures) {
+        return Err(Failure::usage("--max-failures: is not a share from 0 to 100"));
+    }
+    let window = plan.head.wishes.window.filter(|_| !args.any_time);
+    let is_open = || window.is_none_or(is_now);
+    let limits = Limits {
+        canary,
+        most_failures: args.max_failures / 100.0,
+        is_open: &is_open,
+        places,
+        budget: budget(args)?,
+    };
+    if !is_open() && !args.quiet {
+        let window = window.map(|window| window.to_string()).unwrap_or_default();
+        print::note(program, &format!("waiting for the hours {window}; --any-time does not"));
+    }
+    let hooks = Hooks { before: args.before.clone(), after: args.after.clone() };
+    let flags = signals::install()?;
+    let teller = Teller::new(args, plan, record.number, program)?;
+    let over = AtomicBool::new(false);
+    let listener = args.control.as_deref().map(control::Listener::bind).transpose()?;
+    let pause = signals::install_pause()?;
+    let summary = std::thread::scope(|scope| {
+        scope.spawn(|| control::serve(listener, &dials, &pause, (&flags.stop, &over), &teller));
+        let tell = |event: &calve_migrate::Event<'_>| teller.tell(event);
+        let done = calve_migrate::run(
+            (plan, record),
+            journal,
+            (&limits, &dials, &hooks),
+            configurations,
+            &flags.stop,
+            &tell,
+        );
+        over.store(true, Ordering::Relaxed);
+        done
+    })?;
+    teller.finish(&summary)?;
+    Ok(summary)
+}
+
+/// Whether it is in these hours now.
+fn is_now(window: Window) -> bool {
+    let now = ZonedDateTime::now();
+    let minute = i32::from(now.hour()) * 60 + i32::from(now.minute());
+    window.holds(minute.unsigned_abs())
+}
+
+/// A run as a line for people; `of` says which.
+pub(crate) fn line(of: &str, summary: &Summary) -> String {
+    let families = |count: u64| match count {
+        1 => "1 family".to_owned(),
+        count => format!("{count} families"),
+    };
+    let mut line = format!("{of}: {} migrated", families(summary.done));
+    for (count, what) in [
+        (summary.known, "were before"),
+        (summary.failures(), "failed and are as they were"),
+        (summary.left, "were not begun"),
+    ] {
+        if count > 0 {
+            line.push_str(&format!(", {count} {what}"));
+        }
+    }
+    print::wrapped(&line, 0)
+}
+
+/// What a run ends with; `stopped` is what a signal makes of it.
+pub(crate) fn code(
+    summary: &Summary,
+    stopped: impl FnOnce(u8) -> Option<Failure>,
+) -> Result<Code, Failure> {
+    if summary.failed.contains_key(&Cause::Mismatch) {
+        let text = summary.halted.clone().unwrap_or_default();
+        return Err(Failure::new(Code::Mismatch, text).next(
+            "its family is as it was; test this machine's memory and disks before anything else",
+        ));
+    }
+    if let Some(failure) = signals::received().and_then(stopped) {
+        return Err(failure);
+    }
+    if let Some(why) = &summary.halted {
+        return Err(Failure::new(Code::Partly, why.clone())
+            .next("look at the failures, then run the same again"));
+    }
+    if summary.is_spent {
+        let text = format!("the budget is reached: {} families were not begun", summary.left);
+        return Err(Failure::new(Code::Later, text).next("run the same again to go on"));
+    }
+    if summary.left > 0 {
+        let text = format!("stopped: {} families were not begun", summary.left);
+        return Err(Failure::new(Code::Partly, text).next("run the same again to go on"));
+    }
+    if summary.failures() > 0 {
+        return Ok(Code::Partly);
+    }
+    Ok(if summary.missing > 0 { Code::Losses } else { Code::Done })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::duration;
+
+    #[test]
+    fn times_are_read_as_people_write_them() {
+        for (text, seconds) in [("30s", 30), ("90m", 5400), ("2h 30m", 9000), ("PT1H", 3600)] {
+            assert_eq!(duration(text).expect("a time").as_secs(), seconds, "{text}");
+        }
+        for text in ["", "5", "-5s", "soon"] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+    }
+}
