@@ -12,6 +12,7 @@ mod limits;
 mod measure;
 mod programs;
 mod report;
+mod reports;
 mod rescues;
 mod shared;
 mod sinks;
@@ -52,7 +53,8 @@ struct Arguments {
     #[arg(long, default_value_t = 2048)]
     size: u64,
     /// Only classes whose name contains this; small, libraries, sinks, threads, shared,
-    /// upgrades, checks and rescues are the other tables, and flips is one made only where it is named
+    /// upgrades, checks and rescues are the other tables, and flips and reports are made only where
+    /// they are named
     #[arg(long)]
     only: Option<String>,
     /// Of the bits of L2 tables flip one in so many: 7 meets every bit of an entry somewhere
@@ -81,6 +83,14 @@ fn run(arguments: &Arguments, calve: &str) -> io::Result<()> {
     let rounds = *rounds;
     if arguments.only.as_deref() == Some("flips") {
         let text = flips::table(folder, calve, arguments.every)?;
+        println!("{text}");
+        return arguments
+            .keep
+            .as_ref()
+            .map_or(Ok(()), |keep| std::fs::write(format!("{keep}.md"), &text));
+    }
+    if arguments.only.as_deref() == Some("reports") {
+        let text = reports::table(folder, calve, rounds)?;
         println!("{text}");
         return arguments
             .keep
