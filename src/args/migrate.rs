@@ -55,6 +55,9 @@ pub(crate) struct MigrateArgs {
     /// The shape of the result
     #[arg(long, value_enum, default_value_t)]
     pub(crate) output: Shape,
+    /// Show the run on the terminal while it goes on, and heed keys
+    #[arg(long, conflicts_with_all = ["quiet", "show", "undo", "release", "list"])]
+    pub(crate) live: bool,
     /// Tell of each family that is over
     #[arg(short = 'p')]
     pub(crate) show: bool,
