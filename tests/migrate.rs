@@ -610,6 +610,18 @@ fn a_run_that_is_shown_heeds_keys_gives_the_terminal_back_and_does_the_same() {
         assert_eq!(live.end(&bench), code, "{way:?}");
         assert_eq!(digests(&files(&bench.file("tree"))), digests(&before), "{way:?}");
     }
+    // A terminal that goes away stops the run as SIGHUP does, and nothing waits for keys from it.
+    let live = Live::start(&bench, "-j 1 --before \"sleep 1\"");
+    live.wait(0, "pauses");
+    let pid = String::from_utf8(bench.read("pid")).expect("a number");
+    drop(live);
+    let process = Path::new("/proc").join(pid.trim());
+    let is_over = (0..300).any(|_| {
+        std::thread::sleep(Duration::from_millis(50));
+        // What nobody has waited for has no command line any more.
+        fs::read(process.join("cmdline")).is_ok_and(|line| line.is_empty()) || !process.exists()
+    });
+    assert!(is_over, "it waits for a terminal that is gone");
     bench.ok(&["migrate", "-q", "plan"]);
     assert_eq!(digests(&files(&bench.file("tree"))), digests(&expected));
 }

@@ -5,11 +5,14 @@ mod draw;
 mod screen;
 
 use std::io::{IsTerminal, Stderr, Write};
+use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use calve_migrate::Dials;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags};
 use ratatui::Terminal;
 use ratatui::backend::CrosstermBackend;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
@@ -22,8 +25,8 @@ use crate::exit::{Code, Failure};
 pub(super) use screen::Screen;
 use screen::Wish;
 
-/// How often it is drawn anew where no key is pressed.
-const STEP: Duration = Duration::from_millis(200);
+/// How often it is drawn anew where no key is pressed, in milliseconds.
+const STEP: u8 = 200;
 
 /// Whether the terminal shows the run now, and so has to be given back.
 static IS_TAKEN: AtomicBool = AtomicBool::new(false);
@@ -86,14 +89,23 @@ impl Window {
         locked().tick(started.elapsed(), dials.now());
         let is_colored = self.is_colored;
         self.terminal.draw(|frame| draw::draw(&locked(), frame, is_colored))?;
-        if !event::poll(STEP)? {
+        if !has_input()? {
             return Ok(());
         }
-        let Event::Key(key) = event::read()? else { return Ok(()) };
-        if key.kind == KeyEventKind::Release {
-            return Ok(());
+        while event::poll(Duration::ZERO)? {
+            match event::read()? {
+                Event::Key(key) if key.kind != KeyEventKind::Release => {
+                    let wish = wish(key, &mut locked());
+                    self.fulfil(wish, dials)?;
+                }
+                _ => {}
+            }
         }
-        match wish(key, &mut locked()) {
+        Ok(())
+    }
+
+    fn fulfil(&mut self, wish: Option<Wish>, dials: &Dials) -> std::io::Result<()> {
+        match wish {
             Some(Wish::Word(word, value)) => {
                 if let Some(settings) = control::change(dials.now(), word, value.as_deref()) {
                     dials.change(|now| *now = settings);
@@ -140,6 +152,22 @@ fn give_back() {
     let _ = execute!(std::io::stderr(), cursor::Show, terminal::LeaveAlternateScreen);
     let _ = terminal::disable_raw_mode();
     let _ = std::io::stderr().flush();
+}
+
+/// Waits a moment for a key. A terminal that was hung up is an error: crossterm would read its end
+/// again and again, and never return.
+fn has_input() -> std::io::Result<bool> {
+    let stdin = std::io::stdin();
+    let mut asked = [PollFd::new(stdin.as_fd(), PollFlags::POLLIN)];
+    match nix::poll::poll(&mut asked, STEP) {
+        Err(Errno::EINTR) => return Ok(false),
+        done => done?,
+    };
+    let told = asked[0].revents().unwrap_or(PollFlags::POLLERR);
+    if told.intersects(PollFlags::POLLHUP | PollFlags::POLLERR | PollFlags::POLLNVAL) {
+        return Err(std::io::ErrorKind::UnexpectedEof.into());
+    }
+    Ok(told.contains(PollFlags::POLLIN))
 }
 
 fn wish(key: KeyEvent, screen: &mut Screen) -> Option<Wish> {
