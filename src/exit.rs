@@ -344,6 +344,8 @@ impl From<ReportError> for Failure {
                 Self::new(Code::Changed, text).next("run this again when nobody writes to it")
             }
             ReportError::Refused { .. } => Self::new(Code::Refused, text),
+            ReportError::Gathered(_) => Self::new(Code::Failed, text)
+                .next("make room where temporary files are kept, or name another folder in TMPDIR"),
             ReportError::Write(source) => Self::new(host_error(&source).0, text),
             _ => Self::new(Code::Failed, text),
         }

@@ -164,6 +164,39 @@ fn every_shape_is_the_same_each_time_and_nothing_is_touched() {
     assert_eq!(declaration, "BagIt-Version: 1.0\nTag-File-Character-Encoding: UTF-8\n");
 }
 
+#[test]
+fn names_are_readable_in_narrow_windows_and_on_paper() {
+    if !qemu::has("chromium") {
+        return;
+    }
+    let bench = Bench::new();
+    many(&bench, 60);
+    bench.ok(&["report", "--output", "html", "--save", "page.html", "images.plan"]);
+    let mut browser = Browser::open(&bench.file("page.html"));
+    // The narrowest cell with a name, and how far the page reaches to the right.
+    let asked = "[Math.min(...Array.from(document.querySelectorAll('#images tbody tr'))\
+         .map((row) => row.cells[0].getBoundingClientRect().width)), \
+         document.documentElement.scrollWidth]";
+    for (medium, width, least) in [
+        ("screen", 320, 270.0),
+        ("screen", 400, 350.0),
+        ("screen", 600, 500.0),
+        ("screen", 1000, 200.0),
+        ("screen", 1600, 300.0),
+        ("print", 700, 150.0),
+        ("print", 1000, 200.0),
+    ] {
+        let size =
+            json!({ "width": width, "height": 900, "deviceScaleFactor": 1, "mobile": false });
+        browser.call("Emulation.setDeviceMetricsOverride", size);
+        browser.call("Emulation.setEmulatedMedia", json!({ "media": medium }));
+        let told = browser.value(asked);
+        let name = told[0].as_f64().expect("a width");
+        assert!(name >= least, "{medium} of {width}: names have {name}");
+        assert!(told[1].as_i64() <= Some(width), "{medium} of {width}: the page is {told}");
+    }
+}
+
 /// The line without moments of the report itself, which minutes tell apart.
 fn without_moments(line: &str) -> String {
     line.split(" UTC").map(|part| part.get(..part.len().saturating_sub(5)).unwrap_or("")).collect()

@@ -13,6 +13,7 @@ mod limits;
 mod measure;
 mod programs;
 mod report;
+mod reports;
 mod rescues;
 mod shared;
 mod sinks;
@@ -53,8 +54,8 @@ struct Arguments {
     #[arg(long, default_value_t = 2048)]
     size: u64,
     /// Only classes whose name contains this; small, libraries, sinks, threads, shared,
-    /// upgrades, checks and rescues are the other tables; flips and archives are made only where they
-    /// are named
+    /// upgrades, checks and rescues are the other tables; flips, archives and reports are made only
+    /// where they are named
     #[arg(long)]
     only: Option<String>,
     /// Of the bits of L2 tables flip one in so many: 7 meets every bit of an entry somewhere
@@ -89,6 +90,11 @@ fn run(arguments: &Arguments, calve: &str) -> io::Result<()> {
     if arguments.only.as_deref() == Some("archives") {
         std::fs::create_dir_all(folder)?;
         let text = archives::table(folder, arguments.disk.as_deref(), calve, rounds)?;
+        println!("{text}");
+        return keep(arguments, &text);
+    }
+    if arguments.only.as_deref() == Some("reports") {
+        let text = reports::table(folder, calve, rounds)?;
         println!("{text}");
         return keep(arguments, &text);
     }

@@ -78,6 +78,9 @@ pub(crate) struct CarryArgs {
     /// The shape of the result
     #[arg(long, value_enum, default_value_t)]
     pub(crate) output: Shape,
+    /// Show the run on the terminal while it goes on, and heed keys
+    #[arg(long, conflicts_with_all = ["quiet", "show"])]
+    pub(crate) live: bool,
     /// Tell of each family that is over
     #[arg(short = 'p')]
     pub(crate) show: bool,
@@ -90,12 +93,12 @@ pub(crate) struct CarryArgs {
 #[group(multiple = false)]
 pub(crate) struct MigrateAction {
     /// Make all images of this run what they were
-    #[arg(long, value_name = "RUN")]
+    #[arg(long, value_name = "RUN", conflicts_with = "live")]
     pub(crate) undo: Option<i64>,
     /// Remove the originals of this run, and undo records: it cannot be taken back any more
-    #[arg(long, value_name = "RUN")]
+    #[arg(long, value_name = "RUN", conflicts_with = "live")]
     pub(crate) release: Option<i64>,
     /// List the runs
-    #[arg(long)]
+    #[arg(long, conflicts_with = "live")]
     pub(crate) list: bool,
 }

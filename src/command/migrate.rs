@@ -4,6 +4,7 @@ pub(crate) mod carry;
 mod configurations;
 mod control;
 pub(crate) mod told;
+mod view;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};

@@ -14,7 +14,7 @@ pub(crate) fn run(args: &ReportArgs) -> Result<Code, Failure> {
     let sources = Sources::open(&args.file, args.journal.as_deref(), args.run)?;
     let report = Report::new(&sources, env!("CARGO_PKG_VERSION"), now())?;
     let write = |out: &mut dyn Write| match args.output {
-        ReportShape::Human => Ok(out.write_all(calve_report::human(&report).as_bytes())?),
+        ReportShape::Human => Ok(out.write_all(calve_report::human(&report)?.as_bytes())?),
         ReportShape::Html => calve_report::write_html(&report, out),
         ReportShape::Csv => calve_report::write_csv(&report, out),
         ReportShape::Json => calve_report::write_json(&report, out),

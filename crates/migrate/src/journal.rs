@@ -1,6 +1,8 @@
 //! The journal: how far each family and each image of a run is, in a file of SQLite, which may be
 //! that of the catalogue. What is written here is on the medium before a file is touched.
 
+mod reading;
+
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -9,6 +11,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use calve_plan::{Kept, Strategy};
 use calve_references::HeaderChange;
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use crate::configurations::Following;
@@ -194,6 +197,8 @@ impl Journal {
             if is_alone {
                 connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
             }
+            // Plans that depend on values would have statements prepared anew for each value.
+            connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
             connection.pragma_update(None, "journal_mode", "WAL")?;
             // In WAL mode nothing less is on the medium when it is committed.
             connection.pragma_update(None, "synchronous", "FULL")?;

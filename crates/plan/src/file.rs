@@ -48,53 +48,105 @@ pub fn write(plan: &Plan, out: &mut dyn Write) -> std::io::Result<()> {
 /// # Errors
 /// [`Error::Line`] names the first line that is wrong.
 pub fn read(path: &Path, from: &mut dyn BufRead) -> Result<Plan> {
-    let mut reader = Reader { path, line: 0, from };
-    let Some(Line::Plan(head)) = reader.next()? else {
-        return Err(reader.wrong("is not the first line of a plan"));
-    };
-    if head.version != VERSION {
-        let what =
-            format!("a plan of version {}, of which this program knows {VERSION}", head.version);
-        return Err(reader.wrong(&what));
+    let mut reader = PlanReader::new(path, from)?;
+    let mut families = Vec::new();
+    while let Some(family) = reader.family()? {
+        families.push(family);
     }
-    let (mut families, mut rooms, mut met) = (Vec::new(), Vec::new(), HashSet::new());
-    while let Some(line) = reader.next()? {
-        match line {
-            Line::Plan(_) => return Err(reader.wrong("a second plan begins here")),
-            Line::Image(image) => {
-                add(&mut families, &mut met, image).map_err(|what| reader.wrong(&what))?;
-            }
-            Line::Room(room) => rooms.push(room),
-            Line::Total(total) => {
-                if let Some(family) = families.iter().find(|family| !is_whole(family)) {
-                    let what = format!("images of family {} are missing above", family.number);
-                    return Err(reader.wrong(&what));
-                }
-                return match reader.next()? {
-                    None => Ok(Plan { head, families, rooms, total }),
-                    Some(_) => Err(reader.wrong("comes behind the total")),
-                };
-            }
-        }
-    }
-    Err(reader.wrong("the plan was cut: its last line, the total, is missing"))
+    let PlanReader { head, rooms, total, .. } = reader;
+    Ok(Plan { head, families, rooms, total })
 }
 
-/// Puts an image behind those of its family.
-fn add(
-    families: &mut Vec<Family>,
-    met: &mut HashSet<u64>,
-    image: Image,
-) -> std::result::Result<(), String> {
-    if families.last().is_none_or(|family| family.number != image.family) {
-        if !met.insert(image.family) {
+/// A plan read family by family: one that is long is never in memory as a whole.
+pub struct PlanReader<'a> {
+    lines: Lines<'a>,
+    head: Head,
+    rooms: Vec<Room>,
+    total: Total,
+    /// The first image of the next family.
+    next: Option<Image>,
+    met: HashSet<u64>,
+    /// The first family that lacks images.
+    short: Option<u64>,
+    is_over: bool,
+}
+
+impl<'a> PlanReader<'a> {
+    /// Reads the head.
+    ///
+    /// # Errors
+    /// As [`read`].
+    pub fn new(path: &'a Path, from: &'a mut dyn BufRead) -> Result<Self> {
+        let mut lines = Lines { path, line: 0, from };
+        let Some(Line::Plan(head)) = lines.next()? else {
+            return Err(lines.wrong("is not the first line of a plan"));
+        };
+        if head.version != VERSION {
+            let what = format!(
+                "a plan of version {}, of which this program knows {VERSION}",
+                head.version
+            );
+            return Err(lines.wrong(&what));
+        }
+        Ok(Self {
+            lines,
+            head,
+            rooms: Vec::new(),
+            total: Total::default(),
+            next: None,
+            met: HashSet::new(),
+            short: None,
+            is_over: false,
+        })
+    }
+
+    /// What the first line says.
+    pub fn head(&self) -> &Head {
+        &self.head
+    }
+
+    /// The next family; `None` behind the last, and then the plan was whole.
+    ///
+    /// # Errors
+    /// As [`read`]. A family that lacks images is an error at the end.
+    pub fn family(&mut self) -> Result<Option<Family>> {
+        let mut family = self.next.take().map(Family::of);
+        while !self.is_over {
+            match self.lines.next()? {
+                None => {
+                    let what = "the plan was cut: its last line, the total, is missing";
+                    return Err(self.lines.wrong(what));
+                }
+                Some(Line::Plan(_)) => {
+                    return Err(self.lines.wrong("a second plan begins here"));
+                }
+                Some(Line::Room(room)) => self.rooms.push(room),
+                Some(Line::Total(total)) => self.end(total, family.as_ref())?,
+                Some(Line::Image(image)) => {
+                    let ended = self.add(&mut family, image);
+                    if let Some(ended) = ended.map_err(|what| self.lines.wrong(&what))? {
+                        self.note(&ended);
+                        return Ok(Some(ended));
+                    }
+                }
+            }
+        }
+        Ok(family)
+    }
+
+    /// Puts an image behind those of its family. Where it is the first one of another, that which
+    /// was ended by it.
+    fn add(
+        &mut self,
+        family: &mut Option<Family>,
+        image: Image,
+    ) -> std::result::Result<Option<Family>, String> {
+        let is_new = family.as_ref().is_none_or(|family| family.number != image.family);
+        if is_new && !self.met.insert(image.family) {
             return Err(format!("family {} was ended above", image.family));
         }
-        families.push(Family { number: image.family, images: Vec::new() });
-    }
-    let number = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
-    if let Some(family) = families.last_mut() {
-        if image.order != number(family.images.len()) + 1 {
+        let known = family.as_ref().filter(|_| !is_new).map_or(0, |family| family.images.len());
+        if image.order != number(known) + 1 {
             return Err(format!(
                 "image {} of family {} is not the next",
                 image.order, image.family
@@ -103,23 +155,62 @@ fn add(
         if !image.path.0.is_absolute() {
             return Err("a path is not absolute".into());
         }
-        family.images.push(image);
+        match family {
+            Some(family) if !is_new => {
+                family.images.push(image);
+                Ok(None)
+            }
+            Some(_) => {
+                self.next = Some(image);
+                Ok(family.take())
+            }
+            None => {
+                *family = Some(Family::of(image));
+                Ok(None)
+            }
+        }
     }
-    Ok(())
+
+    fn end(&mut self, total: Total, last: Option<&Family>) -> Result<()> {
+        if let Some(family) = last {
+            self.note(family);
+        }
+        if let Some(number) = self.short {
+            let what = format!("images of family {number} are missing above");
+            return Err(self.lines.wrong(&what));
+        }
+        if self.lines.next()?.is_some() {
+            return Err(self.lines.wrong("comes behind the total"));
+        }
+        (self.total, self.is_over) = (total, true);
+        Ok(())
+    }
+
+    fn note(&mut self, family: &Family) {
+        let count = number(family.images.len());
+        if !family.images.iter().all(|image| image.of == count) {
+            self.short.get_or_insert(family.number);
+        }
+    }
 }
 
-fn is_whole(family: &Family) -> bool {
-    let count = u64::try_from(family.images.len()).unwrap_or(u64::MAX);
-    family.images.iter().all(|image| image.of == count)
+impl Family {
+    fn of(first: Image) -> Self {
+        Self { number: first.family, images: vec![first] }
+    }
 }
 
-struct Reader<'a> {
+fn number(count: usize) -> u64 {
+    u64::try_from(count).unwrap_or(u64::MAX)
+}
+
+struct Lines<'a> {
     path: &'a Path,
     line: usize,
     from: &'a mut dyn BufRead,
 }
 
-impl Reader<'_> {
+impl Lines<'_> {
     fn next(&mut self) -> Result<Option<Line>> {
         loop {
             let mut bytes = Vec::new();

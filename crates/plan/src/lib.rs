@@ -24,7 +24,7 @@ mod window;
 
 pub use cost::Rate;
 pub use error::{Error, Result};
-pub use file::{read, write};
+pub use file::{PlanReader, read, write};
 pub use make::make;
 pub use plan::{
     Damaged, Family, Head, Image, Kept, PathText, Plan, Room, Stamp, Strategy, Total, Way, Wishes,

@@ -1,13 +1,13 @@
 //! Whether it can be said that no version 1 image remains, and what speaks against it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use calve_fleet::{Scan, Trouble};
 
 use crate::error::{Error, Result};
-use crate::known::Paths;
-use crate::look::Found;
+use crate::gathered::Gathered;
+use crate::known::Counts;
 use crate::sources::Sources;
 
 /// Why it cannot be said of a path that no version 1 image is there.
@@ -38,6 +38,30 @@ pub enum Reason {
 }
 
 impl Reason {
+    const ALL: [Self; 11] = [
+        Self::Version1,
+        Self::InUse,
+        Self::Original,
+        Self::InArchive,
+        Self::Unfinished,
+        Self::Missing,
+        Self::NoFile,
+        Self::Unreadable,
+        Self::NotLookedInto,
+        Self::Trouble,
+        Self::NoScan,
+    ];
+
+    /// Its place in their order.
+    pub(crate) fn number(self) -> i64 {
+        let place = Self::ALL.iter().position(|reason| *reason == self);
+        place.and_then(|place| i64::try_from(place).ok()).unwrap_or_default()
+    }
+
+    pub(crate) fn of(number: i64) -> Option<Self> {
+        Self::ALL.get(usize::try_from(number).ok()?).copied()
+    }
+
     /// Its word in documents.
     pub fn word(self) -> &'static str {
         match self {
@@ -113,31 +137,24 @@ pub struct Certificate {
     pub in_use: u64,
     /// The scans that say which paths these are.
     pub rests_on: Vec<RestsOn>,
-    /// What speaks against it.
-    pub remaining: Vec<Remaining>,
+    /// How often each reason speaks against it, in their order: [`crate::Report::remaining`] tells
+    /// of them one by one.
+    pub remaining: Vec<(Reason, u64)>,
 }
 
 impl Certificate {
-    pub(crate) fn of(sources: &Sources, paths: &Paths) -> Result<Self> {
+    pub(crate) fn of(sources: &Sources, gathered: &Gathered, counts: Counts) -> Result<Self> {
         let rests_on = rests_on(sources)?;
-        let mut remaining = paths.remaining();
         for trouble in rests_on.iter().flat_map(|it| &it.troubles) {
             let (path, reason) = (trouble.path.clone(), Reason::Trouble);
-            remaining.push(Remaining { path, member: None, reason, run: None });
+            gathered.put_remaining(&Remaining { reason, path, member: None, run: None })?;
         }
         if rests_on.is_empty() {
             let (path, reason) = (sources.catalogue.path().to_owned(), Reason::NoScan);
-            remaining.push(Remaining { path, member: None, reason, run: None });
+            gathered.put_remaining(&Remaining { reason, path, member: None, run: None })?;
         }
-        remaining.sort();
-        let looked = paths.all.values().map(|known| &known.looked);
-        let others = looked.filter(|it| it.is_in_use && it.found != Found::Version1);
-        Ok(Self {
-            looked: u64::try_from(paths.all.len()).unwrap_or(u64::MAX),
-            in_use: u64::try_from(others.count()).unwrap_or(u64::MAX),
-            rests_on,
-            remaining,
-        })
+        let remaining = gathered.count_remaining()?;
+        Ok(Self { looked: counts.looked, in_use: counts.in_use, rests_on, remaining })
     }
 
     /// Whether nothing speaks against it.
@@ -145,19 +162,15 @@ impl Certificate {
         self.remaining.is_empty()
     }
 
-    /// Version 1 images that there are for certain.
-    pub fn count_version1(&self) -> u64 {
-        let known = self.remaining.iter().filter(|it| it.reason.is_version1());
-        u64::try_from(known.count()).unwrap_or(u64::MAX)
+    /// Places that speak against it.
+    pub fn count(&self) -> u64 {
+        self.remaining.iter().map(|(_, count)| count).sum()
     }
 
-    /// What speaks against it, by reason.
-    pub fn groups(&self) -> BTreeMap<Reason, Vec<&Remaining>> {
-        let mut groups: BTreeMap<Reason, Vec<&Remaining>> = BTreeMap::new();
-        for remaining in &self.remaining {
-            groups.entry(remaining.reason).or_default().push(remaining);
-        }
-        groups
+    /// Version 1 images that there are for certain.
+    pub fn count_version1(&self) -> u64 {
+        let known = self.remaining.iter().filter(|(reason, _)| reason.is_version1());
+        known.map(|(_, count)| count).sum()
     }
 }
 

@@ -31,8 +31,7 @@ impl Report<'_> {
             return "No version 1 image remains.".into();
         }
         let known = certificate.count_version1();
-        let count = certificate.remaining.len() - usize::try_from(known).unwrap_or(0);
-        let count = u64::try_from(count).unwrap_or(u64::MAX);
+        let count = certificate.count() - known;
         let images = text::count(known, "version 1 image remains", "version 1 images remain");
         let places = text::count(count, "place", "places");
         match (known, count) {

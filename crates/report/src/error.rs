@@ -18,6 +18,9 @@ pub enum Error {
     /// The plan could not be read.
     #[error(transparent)]
     Plan(#[from] calve_plan::Error),
+    /// What is gathered for a report could not be kept meanwhile.
+    #[error("keeping what is gathered for the report: {0}")]
+    Gathered(#[from] rusqlite::Error),
     /// The host failed.
     #[error("{}: {doing}: {source}", path.display())]
     Host {

@@ -18,6 +18,12 @@ use crate::error::Result;
 use crate::report::Report;
 use crate::text;
 
+/// Takes the next part of the page.
+type Put<'a> = dyn FnMut(Markup) -> Result<()> + 'a;
+
+/// Opens and closes a list that is put item by item.
+const LIST: [&str; 2] = ["<ul class=list>", "</ul>"];
+
 const STYLE: &str = include_str!("html/page.css");
 const SCRIPT: &str = include_str!("html/page.js");
 
@@ -27,7 +33,8 @@ const SCRIPT: &str = include_str!("html/page.js");
 /// What `out` says, and the journal.
 pub fn write_html(report: &Report<'_>, out: &mut dyn Write) -> Result<()> {
     let mut out = BufWriter::new(out);
-    let mut put = |markup: Markup| out.write_all(markup.into_string().as_bytes());
+    let mut put =
+        |markup: Markup| -> Result<()> { Ok(out.write_all(markup.into_string().as_bytes())?) };
     put(html! {
         (DOCTYPE)
         (PreEscaped("<html lang=\"en\">"))
@@ -36,14 +43,16 @@ pub fn write_html(report: &Report<'_>, out: &mut dyn Write) -> Result<()> {
         (title(report))
         (certificate::short(report))
         (numbers::of(report))
-        (outcome::failed(report))
-        (outcome::left(report))
-        (outcome::originals(report))
-        (certificate::remaining(report))
-        (certificate::basis(report))
     })?;
-    put(images::begin())?;
-    report.rows(|row| Ok(put(images::row(row))?))?;
+    outcome::failed(report, &mut put)?;
+    outcome::left(report, &mut put)?;
+    put(outcome::originals(report))?;
+    certificate::remaining(report, &mut put)?;
+    put(html! {
+        (certificate::basis(report))
+        (images::begin())
+    })?;
+    report.rows(|row| put(images::row(row)))?;
     put(html! {
         (images::end())
         script { (PreEscaped(SCRIPT)) }

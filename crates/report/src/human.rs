@@ -1,11 +1,15 @@
 //! A report in a few lines, for terminals.
 
+use crate::error::Result;
 use crate::report::Report;
 use crate::text;
 
 /// The report as lines: what came of the images, what failed, whether any version 1 image remains,
 /// and what to type next.
-pub fn human(report: &Report<'_>) -> String {
+///
+/// # Errors
+/// What keeping what was gathered says.
+pub fn human(report: &Report<'_>) -> Result<String> {
     let mut lines = Vec::new();
     if let Some(run) = report.run() {
         let ended = match (run.undone, run.ended) {
@@ -29,19 +33,18 @@ pub fn human(report: &Report<'_>) -> String {
         lines.push(format!("rescued: {} bytes of disks are missing", report.missing));
     }
     for failed in &report.failed {
-        let count = u64::try_from(failed.families.len()).unwrap_or(u64::MAX);
-        let families = text::count(count, "family", "families");
+        let families = text::count(failed.count, "family", "families");
         lines.push(format!("\n{families} failed: {}", failed.cause));
         lines.push(format!("    {}", failed.next.words));
         lines.push(format!("    $ {}", failed.next.command));
     }
     lines.push(format!("\n{}", report.verdict()));
-    for (reason, all) in report.certificate.groups() {
-        let next = report.next(reason);
-        lines.push(format!("\n{}: {}", reason.statement(), all.len()));
-        lines.push(format!("    first: {}", text::name(&all[0].path)));
+    for (reason, count) in &report.certificate.remaining {
+        let (next, first) = report.next(*reason)?;
+        lines.push(format!("\n{}: {count}", reason.statement()));
+        lines.push(format!("    first: {}", text::name(&first)));
         lines.push(format!("    {}", next.words));
         lines.push(format!("    $ {}", next.command));
     }
-    lines.join("\n") + "\n"
+    Ok(lines.join("\n") + "\n")
 }

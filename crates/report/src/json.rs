@@ -23,12 +23,11 @@ pub fn write_json(report: &Report<'_>, out: &mut dyn Write) -> Result<()> {
     for (key, value) in head(report) {
         writeln!(out, "{}: {value},", json!(key))?;
     }
+    failed(report, &mut out)?;
+    certificate(report, &mut out)?;
     write!(out, "\"images\": [")?;
-    let mut separator = "\n";
-    report.rows(|row| {
-        let object = Value::Object(image(row));
-        Ok(write!(out, "{}{object}", std::mem::replace(&mut separator, ",\n"))?)
-    })?;
+    let mut list = List::default();
+    report.rows(|row| list.put(&mut out, &Value::Object(image(row))))?;
     writeln!(out, "\n]\n}}")?;
     Ok(out.flush()?)
 }
@@ -74,9 +73,7 @@ fn head(report: &Report<'_>) -> Map<String, Value> {
             "first": text::time(first), "last": text::time(last),
         }))),
     );
-    set("failed", failed(report));
     set("left", left(report));
-    set("certificate", certificate(report));
     head
 }
 
@@ -103,28 +100,75 @@ fn inventory(report: &Report<'_>) -> Value {
     counted.collect()
 }
 
-fn failed(report: &Report<'_>) -> Value {
-    let failed = report.failed.iter().map(|failed| {
-        let families = failed.families.iter().map(|(number, path, problem)| {
-            let problem = calve_disk::open::escaped(problem.as_bytes());
-            json!({ "family": number, "filename": text::name(path), "problem": problem })
-        });
-        json!({
-            "cause": failed.cause, "next": failed.next.words, "command": failed.next.command,
-            "families": families.collect::<Value>(),
-        })
-    });
-    failed.collect()
+/// Separates the items of a list that is written one by one, each on a line of its own.
+#[derive(Default)]
+struct List {
+    is_begun: bool,
+}
+
+impl List {
+    fn put(&mut self, out: &mut dyn Write, item: &Value) -> Result<()> {
+        let separator = if std::mem::replace(&mut self.is_begun, true) { ",\n" } else { "\n" };
+        Ok(write!(out, "{separator}{item}")?)
+    }
+}
+
+fn failed(report: &Report<'_>, out: &mut dyn Write) -> Result<()> {
+    write!(out, "\"failed\": [")?;
+    for (place, failed) in report.failed.iter().enumerate() {
+        let separator = if place == 0 { "" } else { "," };
+        let (cause, next) = (json!(failed.cause), &failed.next);
+        write!(
+            out,
+            "{separator}\n{{\"cause\":{cause},\"next\":{},\"command\":{},\"families\":[",
+            json!(next.words),
+            json!(next.command)
+        )?;
+        let mut list = List::default();
+        report.failed_families(&failed.cause, |family| {
+            let problem = calve_disk::open::escaped(family.problem.as_bytes());
+            let name = text::name(&family.path);
+            let item = json!({ "family": family.number, "filename": name, "problem": problem });
+            list.put(out, &item)
+        })?;
+        write!(out, "]}}")?;
+    }
+    Ok(writeln!(out, "],")?)
 }
 
 fn left(report: &Report<'_>) -> Value {
-    let left = report.left.iter().map(|(reason, left)| {
-        json!({ "reason": reason, "count": left.sum.count, "bytes": left.sum.bytes })
-    });
+    let left = report.left.iter().map(
+        |(reason, left)| json!({ "reason": reason, "count": left.count, "bytes": left.bytes }),
+    );
     left.collect()
 }
 
-fn certificate(report: &Report<'_>) -> Value {
+/// What it says, what it rests on, and at its end what speaks against it.
+fn certificate(report: &Report<'_>, out: &mut dyn Write) -> Result<()> {
+    writeln!(out, "\"certificate\": {{")?;
+    for (key, value) in statements(report)? {
+        writeln!(out, "{}: {value},", json!(key))?;
+    }
+    write!(out, "\"remaining\": [")?;
+    let mut list = List::default();
+    for (reason, _) in &report.certificate.remaining {
+        report.remaining(*reason, |it| {
+            let mut object = json!({
+                "reason": it.reason.word(), "filename": text::name(&it.path), "run": it.run,
+            });
+            if let Some(member) = &it.member {
+                object["member"] = json!(calve_disk::open::escaped(member));
+            }
+            if let Some(hex) = text::hex(&it.path) {
+                object["filename-hex"] = json!(hex);
+            }
+            list.put(out, &object)
+        })?;
+    }
+    Ok(writeln!(out, "]\n}},")?)
+}
+
+fn statements(report: &Report<'_>) -> Result<Map<String, Value>> {
     let certificate = &report.certificate;
     let scans = certificate.rests_on.iter().map(|it| {
         let troubles = it.troubles.iter();
@@ -138,34 +182,22 @@ fn certificate(report: &Report<'_>) -> Value {
             "troubles": troubles.collect::<Value>(),
         })
     });
-    let remaining = certificate.remaining.iter().map(|it| {
-        let mut object = json!({
-            "reason": it.reason.word(), "filename": text::name(&it.path), "run": it.run,
-        });
-        if let Some(member) = &it.member {
-            object["member"] = json!(calve_disk::open::escaped(member));
-        }
-        if let Some(hex) = text::hex(&it.path) {
-            object["filename-hex"] = json!(hex);
-        }
-        object
+    let next = certificate.remaining.iter().map(|(reason, _)| {
+        let (next, _) = report.next(*reason)?;
+        let next = json!({ "next": next.words, "command": next.command });
+        Ok((reason.word().to_owned(), next))
     });
-    let next = certificate.groups().into_keys().map(|reason| {
-        let next = report.next(reason);
-        (reason.word().to_owned(), json!({ "next": next.words, "command": next.command }))
-    });
-    json!({
-        "given": certificate.is_given(),
-        "verdict": report.verdict(),
-        "basis": report.basis(),
-        "does-not-say": report.limits(),
-        "looked": certificate.looked,
-        "in-use": certificate.in_use,
-        "version1": certificate.count_version1(),
-        "scans": scans.collect::<Value>(),
-        "remaining": remaining.collect::<Value>(),
-        "next": Value::Object(next.collect()),
-    })
+    Ok(Map::from_iter([
+        ("given".to_owned(), json!(certificate.is_given())),
+        ("verdict".to_owned(), json!(report.verdict())),
+        ("basis".to_owned(), json!(report.basis())),
+        ("does-not-say".to_owned(), json!(report.limits())),
+        ("looked".to_owned(), json!(certificate.looked)),
+        ("in-use".to_owned(), json!(certificate.in_use)),
+        ("version1".to_owned(), json!(certificate.count_version1())),
+        ("scans".to_owned(), scans.collect::<Value>()),
+        ("next".to_owned(), Value::Object(next.collect::<Result<_>>()?)),
+    ]))
 }
 
 fn image(row: &Row<'_>) -> Map<String, Value> {

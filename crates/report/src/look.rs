@@ -1,7 +1,7 @@
 //! What is at a path now, by the first bytes of what is there.
 
 use std::fs::Metadata;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -25,6 +25,24 @@ pub enum Found {
 }
 
 impl Found {
+    /// A number for it, and why it could not be read.
+    pub(crate) fn number(&self) -> (i64, Option<&str>) {
+        match self {
+            Self::Version1 => (0, None),
+            Self::Qcow2 => (1, None),
+            Self::Other => (2, None),
+            Self::Missing => (3, None),
+            Self::NoFile => (4, None),
+            Self::Unreadable(problem) => (5, Some(problem)),
+        }
+    }
+
+    pub(crate) fn of(number: i64, problem: Option<String>) -> Option<Self> {
+        let problem = Self::Unreadable(problem.unwrap_or_default());
+        let all = [Self::Version1, Self::Qcow2, Self::Other, Self::Missing, Self::NoFile, problem];
+        all.into_iter().find(|found| found.number().0 == number)
+    }
+
     /// The format as `qemu-img` names it, or a word for what is no image.
     pub fn word(&self) -> &'static str {
         match self {
@@ -67,7 +85,10 @@ pub(crate) fn look(path: &Path) -> Looked {
         |found| Looked { found, is_in_use: false, inode: 0, size: 0, spent: 0, modified: 0 };
     match looked(path) {
         Ok(looked) => looked,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => nothing(Found::Missing),
+        // Below a file there is nothing either.
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            nothing(Found::Missing)
+        }
         Err(error) => nothing(Found::Unreadable(error.to_string())),
     }
 }
@@ -135,6 +156,9 @@ mod tests {
         )
         .expect("a pipe");
         assert_eq!(look(&pipe).found, Found::NoFile);
-        assert!(matches!(look(&path.join("below")).found, Found::Unreadable(_)));
+        assert_eq!(look(&path.join("below")).found, Found::Missing);
+        let around = folder.path().join("around");
+        std::os::unix::fs::symlink("around", &around).expect("a link");
+        assert!(matches!(look(&around.join("below")).found, Found::Unreadable(_)));
     }
 }

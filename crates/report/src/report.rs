@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use calve_fleet::Counted;
-use calve_migrate::{Cause, FamilyRecord, FamilyState, RunRecord};
-use calve_plan::Plan;
+use calve_migrate::{Cause, FamilyRecord, FamilyState, ImageRecord, Journal, RunRecord};
+use calve_plan::{Family, Image};
 
-use crate::certificate::{Certificate, Reason};
+use crate::certificate::{Certificate, Reason, Remaining};
 use crate::error::Result;
-use crate::known::Paths;
+use crate::gathered::{FailedFamily, Gathered};
+use crate::known;
 use crate::look::Found;
 use crate::next::{Commands, Next};
 use crate::row::{Outcome, Row, WayBack};
@@ -32,24 +33,15 @@ impl Sum {
     }
 }
 
-/// Families that failed for one cause.
+/// Families that failed for one cause: [`Report::failed_families`] tells of them.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Failed {
     /// The cause's word.
     pub cause: String,
     /// What to do next.
     pub next: Next,
-    /// Each family: its number, its topmost image, and what went wrong.
-    pub families: Vec<(u64, PathBuf, String)>,
-}
-
-/// Version 1 images that the plan leaves for one reason.
-#[derive(Clone, PartialEq, Eq, Default, Debug)]
-pub struct Left {
-    /// How many, and their bytes.
-    pub sum: Sum,
-    /// Where they are.
-    pub paths: Vec<PathBuf>,
+    /// How many families.
+    pub count: u64,
 }
 
 /// What lies there so that the run can be taken back.
@@ -95,15 +87,14 @@ pub struct Report<'a> {
     pub missing: u64,
     /// Families that failed, by cause.
     pub failed: Vec<Failed>,
-    /// Version 1 images that the plan leaves, by reason.
-    pub left: BTreeMap<String, Left>,
+    /// Version 1 images that the plan leaves, by reason: [`Report::left_images`] tells of them.
+    pub left: BTreeMap<String, Sum>,
     /// What lies there so that the run can be taken back.
     pub originals: Originals,
     /// Whether it can be said that no version 1 image remains.
     pub certificate: Certificate,
     sources: &'a Sources,
-    families: BTreeMap<u64, FamilyRecord>,
-    paths: Paths,
+    gathered: Gathered,
 }
 
 impl<'a> Report<'a> {
@@ -113,12 +104,11 @@ impl<'a> Report<'a> {
     /// What reading the catalogue and the journal says. A path that cannot be read is no error, but
     /// stands in the certificate.
     pub fn new(sources: &'a Sources, version: &'a str, made: i64) -> Result<Self> {
-        let paths = Paths::of(sources)?;
-        let certificate = Certificate::of(sources, &paths)?;
-        let families = match (&sources.journal, &sources.run) {
-            (Some(journal), Some(run)) => journal.families(run.number)?,
-            _ => Vec::new(),
-        };
+        let gathered = Gathered::new()?;
+        let mut left = BTreeMap::new();
+        let looked =
+            known::gather(sources, &gathered, |family| add_left(family, &mut left, &gathered))?;
+        let certificate = Certificate::of(sources, &gathered, looked)?;
         let mut report = Self {
             made,
             version,
@@ -128,12 +118,11 @@ impl<'a> Report<'a> {
             space: Space::default(),
             missing: 0,
             failed: Vec::new(),
-            left: BTreeMap::new(),
+            left,
             originals: Originals::default(),
             certificate,
             sources,
-            families: families.into_iter().map(|family| (family.number, family)).collect(),
-            paths,
+            gathered,
         };
         report.count()?;
         Ok(report)
@@ -160,73 +149,110 @@ impl<'a> Report<'a> {
     /// with: family by family, bases first. An error of `tell` ends it.
     ///
     /// # Errors
-    /// That, and what the journal says.
+    /// That, and what the journal and the plan say.
     pub fn rows(&self, mut tell: impl FnMut(&Row<'_>) -> Result<()>) -> Result<()> {
-        let Some(plan) = self.sources.plan.as_ref().map(|file| &file.plan) else {
-            for number in self.families.keys() {
-                self.family(None, *number, &mut tell)?;
-            }
-            return Ok(());
+        match (&self.sources.plan, self.journal()) {
+            (Some(plan), _) => plan.families(|family| self.planned(family, &mut tell)).map(drop),
+            (None, Some((journal, run))) => journal.each_family(run.number, |family| {
+                for record in journal.images(run.number, family.number)? {
+                    let path = record.path.clone();
+                    self.row((None, Some(record)), Some(&family), &path, &mut tell)?;
+                }
+                Ok(())
+            }),
+            (None, None) => Ok(()),
+        }
+    }
+
+    fn journal(&self) -> Option<(&Journal, &RunRecord)> {
+        self.sources.journal.as_ref().zip(self.run())
+    }
+
+    /// Tells of the images of a family of the plan.
+    fn planned(
+        &self,
+        planned: &Family,
+        tell: &mut impl FnMut(&Row<'_>) -> Result<()>,
+    ) -> Result<()> {
+        let (family, mut records) = match self.journal() {
+            Some((journal, run)) => match journal.family(run.number, planned.number)? {
+                Some(family) => (Some(family), journal.images(run.number, planned.number)?),
+                None => (None, Vec::new()),
+            },
+            None => (None, Vec::new()),
         };
-        for place in 0..plan.families.len() {
-            let number = plan.families[place].number;
-            self.family(Some((plan, place)), number, &mut tell)?;
+        for image in &planned.images {
+            let place = records.iter().position(|record| record.place == image.order);
+            let record = place.map(|place| records.swap_remove(place));
+            self.row((Some(image), record), family.as_ref(), &image.path.0, tell)?;
         }
         Ok(())
     }
 
-    fn family(
+    fn row(
         &self,
-        planned: Option<(&Plan, usize)>,
-        number: u64,
+        (planned, record): (Option<&Image>, Option<ImageRecord>),
+        family: Option<&FamilyRecord>,
+        path: &Path,
         tell: &mut impl FnMut(&Row<'_>) -> Result<()>,
     ) -> Result<()> {
-        let family = self.families.get(&number);
-        let records = match (family, &self.sources.journal, self.run()) {
-            (Some(_), Some(journal), Some(run)) => journal.images(run.number, number)?,
-            _ => Vec::new(),
-        };
+        let now = self.gathered.at(path)?;
         let kept = self.run().map(|run| &run.kept);
-        let row = |planned, record: Option<calve_migrate::ImageRecord>, path: &Path| Row {
-            planned,
-            record,
-            family,
-            now: self.paths.at(path),
-            kept,
-        };
-        match planned.map(|(plan, place)| &plan.families[place]) {
-            None => records.into_iter().try_for_each(|record| {
-                let path = record.path.clone();
-                tell(&row(None, Some(record), &path))
-            }),
-            Some(family) => family.images.iter().try_for_each(|image| {
-                let record = records.iter().find(|record| record.place == image.order).cloned();
-                tell(&row(Some(image), record, &image.path.0))
-            }),
-        }
+        tell(&Row { planned, record, family, now: now.as_ref(), kept })
+    }
+
+    /// Tells what speaks against the certificate for one reason, by path. An error of `tell` ends
+    /// it.
+    ///
+    /// # Errors
+    /// That, and what keeping it says.
+    pub fn remaining(
+        &self,
+        reason: Reason,
+        tell: impl FnMut(&Remaining) -> Result<()>,
+    ) -> Result<()> {
+        self.gathered.each_remaining(reason, tell)
+    }
+
+    /// Tells of the families that failed for one cause, in the order of the plan. An error of
+    /// `tell` ends it.
+    ///
+    /// # Errors
+    /// That, and what keeping it says.
+    pub fn failed_families(
+        &self,
+        cause: &str,
+        tell: impl FnMut(&FailedFamily) -> Result<()>,
+    ) -> Result<()> {
+        self.gathered.each_failed(cause, tell)
+    }
+
+    /// Tells of the images that the plan leaves for one reason, in its order. An error of `tell`
+    /// ends it.
+    ///
+    /// # Errors
+    /// That, and what keeping it says.
+    pub fn left_images(&self, reason: &str, tell: impl FnMut(&Path) -> Result<()>) -> Result<()> {
+        self.gathered.each_left(reason, tell)
     }
 
     fn count(&mut self) -> Result<()> {
         let mut counts = Counts::default();
-        self.rows(|row| {
-            counts.add(row, &self.paths);
-            Ok(())
-        })?;
+        self.rows(|row| counts.add(row, &self.gathered))?;
+        counts.put_failed(&self.gathered)?;
         let commands = self.commands();
         self.failed = counts
             .failed
             .into_iter()
-            .map(|(word, families)| {
+            .map(|(word, (count, first))| {
                 let cause = Cause::ALL.into_iter().find(|cause| cause.word() == word);
-                let first = families.first().map(|(_, path, _)| &**path).unwrap_or(Path::new(""));
-                Failed { next: commands.after(cause, first), cause: word, families }
+                Failed { next: commands.after(cause, &first), cause: word, count }
             })
             .collect();
         self.outcomes = counts.outcomes;
         self.formats = counts.formats;
         self.space = counts.space;
         self.missing = counts.missing;
-        self.left = left(self.sources);
         self.originals = counts.originals;
         Ok(())
     }
@@ -241,35 +267,36 @@ impl<'a> Report<'a> {
         Commands::of(self.sources, roots, self.run().map_or(0, |run| run.number))
     }
 
-    /// What to do about what speaks against the certificate.
-    pub fn next(&self, reason: Reason) -> Next {
-        let first = self.certificate.remaining.iter().find(|it| it.reason == reason);
-        let path = first.map_or(Path::new(""), |first| &first.path);
-        self.commands().about(reason, path, first.and_then(|first| first.run))
+    /// What to do about what speaks against the certificate for one reason, and the first place.
+    ///
+    /// # Errors
+    /// What keeping it says.
+    pub fn next(&self, reason: Reason) -> Result<(Next, PathBuf)> {
+        let (path, run) = self.gathered.first_remaining(reason)?.unwrap_or_default();
+        Ok((self.commands().about(reason, &path, run), path))
     }
 }
 
-/// Version 1 images that the plan leaves, by the reason without the names of the family's images:
-/// what is the matter with many families is one reason.
-fn left(sources: &Sources) -> BTreeMap<String, Left> {
-    let mut all: BTreeMap<String, Left> = BTreeMap::new();
-    let families = sources.plan.iter().flat_map(|file| &file.plan.families);
-    for family in families.filter(|family| !family.is_migrated()) {
-        let mut names: Vec<String> =
-            family.images.iter().map(|image| text::name(&image.path.0)).collect();
-        // A name that begins like another one comes after it.
-        names.sort_by_key(|name| std::cmp::Reverse(name.len()));
-        for image in family.images.iter().filter(|image| image.is_version1()) {
-            let mut reason = image.reason.clone();
-            for name in names.iter().filter(|name| !name.is_empty()) {
-                reason = reason.replace(&**name, "an image");
-            }
-            let left = all.entry(reason).or_default();
-            left.sum.add(image.stamp.size);
-            left.paths.push(image.path.0.clone());
-        }
+/// Counts version 1 images that the plan leaves, and takes them down, by the reason without the
+/// names of the family's images: what is the matter with many families is one reason.
+fn add_left(family: &Family, all: &mut BTreeMap<String, Sum>, gathered: &Gathered) -> Result<()> {
+    if family.is_migrated() {
+        return Ok(());
     }
-    all
+    let mut names: Vec<String> =
+        family.images.iter().map(|image| text::name(&image.path.0)).collect();
+    // A name that begins like another one comes after it.
+    names.sort_by_key(|name| std::cmp::Reverse(name.len()));
+    for image in family.images.iter().filter(|image| image.is_version1()) {
+        let mut reason = image.reason.clone();
+        for name in names.iter().filter(|name| !name.is_empty()) {
+            reason = reason.replace(&**name, "an image");
+        }
+        let sum = all.entry(reason.clone()).or_default();
+        gathered.put_left(&reason, sum.count, &image.path.0)?;
+        sum.add(image.stamp.size);
+    }
+    Ok(())
 }
 
 /// What is counted row by row.
@@ -279,12 +306,15 @@ struct Counts {
     formats: BTreeMap<String, [Sum; 2]>,
     space: Space,
     missing: u64,
-    failed: BTreeMap<String, Vec<(u64, PathBuf, String)>>,
+    /// How many families failed for each cause, and an image of the first.
+    failed: BTreeMap<String, (u64, PathBuf)>,
+    /// The family that failed last and its cause: its topmost image may be still to come.
+    last: Option<(String, FailedFamily)>,
     originals: Originals,
 }
 
 impl Counts {
-    fn add(&mut self, row: &Row<'_>, paths: &Paths) {
+    fn add(&mut self, row: &Row<'_>, gathered: &Gathered) -> Result<()> {
         let outcome = row.outcome();
         self.outcomes.entry(outcome).or_default().add(row.size_before());
         let before = self.formats.entry(row.format_before().to_owned()).or_default();
@@ -304,13 +334,13 @@ impl Counts {
             }
         }
         match outcome {
-            Outcome::Migrated => self.add_migrated(row, paths),
-            Outcome::Failed => self.add_failed(row),
-            _ => {}
+            Outcome::Migrated => self.add_migrated(row, gathered),
+            Outcome::Failed => self.add_failed(row, gathered),
+            _ => Ok(()),
         }
     }
 
-    fn add_migrated(&mut self, row: &Row<'_>, paths: &Paths) {
+    fn add_migrated(&mut self, row: &Row<'_>, gathered: &Gathered) -> Result<()> {
         let now = row.now.map_or((0, 0), |now| (now.size, now.spent));
         self.space.before = self.space.before.saturating_add(row.size_before());
         self.space.now = self.space.now.saturating_add(now.0);
@@ -318,7 +348,7 @@ impl Counts {
         self.missing = self.missing.saturating_add(row.missing());
         match row.way_back() {
             WayBack::Original(path) => {
-                let size = paths.at(path).map_or(0, |looked| looked.size);
+                let size = gathered.at(path)?.map_or(0, |looked| looked.size);
                 self.originals.files.add(size);
             }
             WayBack::Undo => self.originals.undo += 1,
@@ -329,20 +359,34 @@ impl Counts {
             let (first, last) = self.originals.until.unwrap_or((until, until));
             self.originals.until = Some((first.min(until), last.max(until)));
         }
+        Ok(())
     }
 
     /// Counts a family once; its last image is the topmost.
-    fn add_failed(&mut self, row: &Row<'_>) {
-        let Some(family) = row.family.filter(|it| it.state == FamilyState::Failed) else { return };
-        let cause = family.cause.clone().unwrap_or_else(|| "unknown".into());
-        let families = self.failed.entry(cause).or_default();
+    fn add_failed(&mut self, row: &Row<'_>, gathered: &Gathered) -> Result<()> {
+        let Some(family) = row.family.filter(|it| it.state == FamilyState::Failed) else {
+            return Ok(());
+        };
         let path = row.path().to_owned();
-        match families.last_mut().filter(|(number, _, _)| *number == family.number) {
-            Some(last) => last.1 = path,
-            None => {
-                let problem = family.problem.clone().unwrap_or_default();
-                families.push((family.number, path, problem));
-            }
+        if let Some((_, last)) = &mut self.last
+            && last.number == family.number
+        {
+            last.path = path;
+            return Ok(());
         }
+        self.put_failed(gathered)?;
+        let cause = family.cause.clone().unwrap_or_else(|| "unknown".into());
+        let problem = family.problem.clone().unwrap_or_default();
+        self.last = Some((cause, FailedFamily { number: family.number, path, problem }));
+        Ok(())
+    }
+
+    /// Takes down the family that failed last.
+    fn put_failed(&mut self, gathered: &Gathered) -> Result<()> {
+        let Some((cause, family)) = self.last.take() else { return Ok(()) };
+        let place = self.failed.get(&cause).map_or(0, |(count, _)| *count);
+        gathered.put_failed(&cause, place, &family)?;
+        self.failed.entry(cause).or_insert_with(|| (0, family.path)).0 += 1;
+        Ok(())
     }
 }

@@ -7,9 +7,12 @@ use std::path::{Path, PathBuf};
 
 use calve_fleet::Catalogue;
 use calve_migrate::{Journal, RunRecord};
-use calve_plan::Plan;
+use calve_plan::{Family, PlanReader};
 
 use crate::error::{Error, Result};
+
+/// How much of a plan is read at once.
+const READ_AT_ONCE: usize = 64 << 10;
 
 /// What a report rests on, opened for reading.
 #[derive(Debug)]
@@ -26,12 +29,14 @@ pub struct Sources {
     before: Vec<(PathBuf, Stamp)>,
 }
 
-/// A plan, and the file that it stands in.
+/// A plan in its file, which is read anew each time: it may be long.
 #[derive(Debug)]
 pub(crate) struct PlanFile {
     pub(crate) path: PathBuf,
+    file: File,
     digest: String,
-    pub(crate) plan: Plan,
+    catalogue: PathBuf,
+    before: Stamp,
 }
 
 /// What changes where somebody writes to a database: its length and time, or a log beside it.
@@ -57,7 +62,7 @@ impl Sources {
         };
         let path = match &named {
             None => file.to_owned(),
-            Some(named) => named.plan.head.catalogue.0.clone(),
+            Some(named) => named.catalogue.clone(),
         };
         let path = path
             .canonicalize()
@@ -101,13 +106,14 @@ impl Sources {
         }
     }
 
-    /// Fails where somebody wrote to the catalogue or the journal since they were opened here:
-    /// they may have been read half before and half afterwards.
+    /// Fails where somebody wrote to the catalogue, the journal or the plan since they were opened
+    /// here: they may have been read half before and half afterwards.
     ///
     /// # Errors
     /// [`Error::Changed`].
     pub fn assert_unchanged(&self) -> Result<()> {
-        for (path, before) in &self.before {
+        let plan = self.plan.iter().map(|plan| (&plan.path, &plan.before));
+        for (path, before) in self.before.iter().map(|(path, before)| (path, before)).chain(plan) {
             // With a log SQLite keeps one state for whoever reads.
             if !before.has_log && Stamp::of(path)? != *before {
                 return Err(Error::Changed { path: path.clone() });
@@ -146,22 +152,37 @@ fn chosen(
 }
 
 impl PlanFile {
+    /// Opens a plan, and asserts that it is whole.
     fn read(path: &Path) -> Result<Self> {
         let failed = |error| Error::host("reading the plan", path, error);
-        let mut file = File::open(path).map_err(failed)?;
+        let path = path.canonicalize().map_err(failed)?;
+        let before = Stamp::of(&path)?;
+        let file = File::open(&path).map_err(failed)?;
         let mut hasher = blake3::Hasher::new();
         hasher.update_reader(&file).map_err(failed)?;
-        file.rewind().map_err(failed)?;
-        let plan = calve_plan::read(path, &mut BufReader::new(file))?;
-        let path = path.canonicalize().map_err(failed)?;
-        Ok(Self { path, digest: hasher.finalize().to_hex().to_string(), plan })
+        let digest = hasher.finalize().to_hex().to_string();
+        let mut plan = Self { path, file, digest, catalogue: PathBuf::new(), before };
+        plan.catalogue = plan.families(|_| Ok(()))?;
+        Ok(plan)
+    }
+
+    /// Tells of all families, in order, and returns which catalogue the plan was made from. An
+    /// error of `tell` ends it.
+    pub(crate) fn families(&self, mut tell: impl FnMut(&Family) -> Result<()>) -> Result<PathBuf> {
+        let mut file = &self.file;
+        file.rewind().map_err(|error| Error::host("reading the plan", &self.path, error))?;
+        let mut from = BufReader::with_capacity(READ_AT_ONCE, file);
+        let mut plan = PlanReader::new(&self.path, &mut from)?;
+        while let Some(family) = plan.family()? {
+            tell(&family)?;
+        }
+        Ok(plan.head().catalogue.0.clone())
     }
 }
 
 impl Stamp {
     fn of(path: &Path) -> Result<Self> {
-        let metadata =
-            path.metadata().map_err(|error| Error::host("looking for the journal", path, error))?;
+        let metadata = path.metadata().map_err(|error| Error::host("looking at", path, error))?;
         let mut log = path.as_os_str().to_owned();
         log.push("-wal");
         Ok(Self {

@@ -11,7 +11,7 @@ use calve_migrate::{
 use calve_plan::{Plan, Window};
 use jiff::{SignedDuration, ZonedDateTime};
 
-use super::{control, told::Teller};
+use super::{control, told::Teller, view};
 use crate::args::CarryArgs;
 use crate::command::scan;
 use crate::exit::{Code, Failure};
@@ -91,25 +91,38 @@ pub(crate) fn carry_out(
     let hooks = Hooks { before: args.before.clone(), after: args.after.clone() };
     let flags = signals::install()?;
     let teller = Teller::new(args, plan, record.number, program)?;
+    let window = teller.screen().map(|_| view::Window::open()).transpose()?;
     let over = AtomicBool::new(false);
     let listener = args.control.as_deref().map(control::Listener::bind).transpose()?;
     let pause = signals::install_pause()?;
     let summary = std::thread::scope(|scope| {
+        // Whatever becomes of the run, nobody waits for more of it.
+        let _over = Over(&over);
+        if let Some((screen, window)) = teller.screen().zip(window) {
+            scope.spawn(|| window.show(screen, &dials, &over));
+        }
         scope.spawn(|| control::serve(listener, &dials, &pause, (&flags.stop, &over), &teller));
         let tell = |event: &calve_migrate::Event<'_>| teller.tell(event);
-        let done = calve_migrate::run(
+        calve_migrate::run(
             (plan, record),
             journal,
             (&limits, &dials, &hooks),
             configurations,
             &flags.stop,
             &tell,
-        );
-        over.store(true, Ordering::Relaxed);
-        done
+        )
     })?;
     teller.finish(&summary)?;
     Ok(summary)
+}
+
+/// Says at its end that a run is over.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// Whether it is in these hours now.

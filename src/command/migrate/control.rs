@@ -116,7 +116,7 @@ fn answer(
 }
 
 /// The settings after a word; `None` where it is none.
-fn change(mut settings: Settings, word: &str, value: Option<&str>) -> Option<Settings> {
+pub(super) fn change(mut settings: Settings, word: &str, value: Option<&str>) -> Option<Settings> {
     let count = || value?.parse().ok().filter(|count| (1..=64).contains(count));
     match (word, value) {
         ("pause", None) => settings.is_paused = true,

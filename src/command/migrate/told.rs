@@ -1,5 +1,6 @@
 //! What a run tells while it goes on: lines for people, JSON Lines, and numbers for Prometheus.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io::Write;
 use std::path::PathBuf;
@@ -13,12 +14,16 @@ use calve_plan::{Family, Plan};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use super::view::Screen;
 use crate::args::CarryArgs;
 use crate::exit::Failure;
 use crate::print;
 
 /// How often the file for Prometheus is written anew.
 const EVERY: Duration = Duration::from_secs(1);
+
+/// Lines for people that wait while the terminal shows something else.
+const MOST_HELD: usize = 200;
 
 /// Tells of events, from any thread.
 pub(super) struct Teller {
@@ -27,6 +32,8 @@ pub(super) struct Teller {
     is_shown: bool,
     is_quiet: bool,
     metrics: Option<PathBuf>,
+    /// What is shown on the terminal, where that is wanted.
+    screen: Option<Mutex<Screen>>,
     state: Mutex<State>,
 }
 
@@ -39,6 +46,8 @@ struct State {
     /// When the file for Prometheus was written last.
     written: Option<Instant>,
     problem: Option<Failure>,
+    /// The last lines for people that wait until the terminal is free, and how many there were.
+    held: (VecDeque<String>, usize),
 }
 
 /// Numbers of a run.
@@ -76,15 +85,22 @@ impl Teller {
             bytes: meant.map(Family::bytes).sum(),
             ..Counts::default()
         };
-        let state = State { events, sequence: 0, counts, written: None, problem: None };
+        let held = (VecDeque::new(), 0);
+        let state = State { events, sequence: 0, counts, written: None, problem: None, held };
         Ok(Self {
             program: program.to_owned(),
             run,
             is_shown: args.show,
             is_quiet: args.quiet,
             metrics: args.metrics.clone(),
+            screen: args.live.then(|| Mutex::new(Screen::new(plan, run))),
             state: Mutex::new(state),
         })
+    }
+
+    /// What is shown on the terminal.
+    pub(super) fn screen(&self) -> Option<&Mutex<Screen>> {
+        self.screen.as_ref()
     }
 
     /// What is known of the run now, for whoever asks.
@@ -102,8 +118,13 @@ impl Teller {
         state.count(event);
         let document = document(event);
         state.append(self.run, document);
-        if let Some(line) = self.line(event) {
-            print::line(&line);
+        match (self.line(event), &self.screen) {
+            (Some(line), None) => print::line(&line),
+            (Some(line), Some(_)) => state.hold(line),
+            (None, _) => {}
+        }
+        if let Some(screen) = &self.screen {
+            screen.lock().unwrap_or_else(PoisonError::into_inner).take(event);
         }
         let is_due = state.written.is_none_or(|written| written.elapsed() >= EVERY);
         if is_due {
@@ -119,6 +140,15 @@ impl Teller {
         document["event"] = json!("summary");
         state.append(self.run, document);
         self.write_metrics(&mut state);
+        let (lines, count) = std::mem::take(&mut state.held);
+        if count > lines.len() {
+            let text = format!(
+                "{} earlier lines are left out here: the journal has all",
+                count - lines.len()
+            );
+            print::note(&self.program, &text);
+        }
+        lines.iter().for_each(|line| print::line(line));
         state.problem.take().map_or(Ok(()), Err)
     }
 
@@ -189,6 +219,16 @@ impl State {
                 }
             }
             Event::Followed { .. } | Event::Halted { .. } => {}
+        }
+    }
+
+    /// Keeps a line until the terminal is free.
+    fn hold(&mut self, line: String) {
+        let (lines, count) = &mut self.held;
+        lines.push_back(line);
+        *count += 1;
+        if lines.len() > MOST_HELD {
+            lines.pop_front();
         }
     }
 

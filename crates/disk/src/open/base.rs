@@ -13,15 +13,18 @@ use super::file;
 use crate::error::{Error, Result};
 use crate::pending::folder_of;
 
-/// A name out of an image, made harmless: control bytes, bytes that are no UTF-8 and characters
-/// that turn the direction of writing become escapes.
+/// A name out of an image, made harmless: control bytes, bytes that are no UTF-8, characters that
+/// turn the direction of writing and what is no character become escapes.
 pub fn escaped(name: &[u8]) -> String {
     let mut text = String::new();
     for chunk in name.utf8_chunks() {
         for character in chunk.valid().chars() {
             let turns = matches!(character, '\u{200E}'..='\u{200F}' | '\u{202A}'..='\u{202E}'
                 | '\u{2028}'..='\u{2029}' | '\u{2066}'..='\u{2069}' | '\u{061C}');
-            if character.is_control() || turns {
+            // What Unicode has set aside for no character: XML and HTML know none of these.
+            let number = u32::from(character);
+            let is_none = number & 0xFFFE == 0xFFFE || matches!(number, 0xFDD0..=0xFDEF);
+            if character.is_control() || turns || is_none {
                 text.extend(character.escape_default());
             } else {
                 text.push(character);
@@ -160,6 +163,7 @@ mod tests {
         assert_eq!(escaped(b"a\x1b[2Jb\nc"), "a\\u{1b}[2Jb\\nc");
         assert_eq!(escaped(b"caf\xe9"), "caf\\xe9");
         assert_eq!(escaped("x\u{202E}gmi".as_bytes()), "x\\u{202e}gmi");
+        assert_eq!(escaped("\u{FFFE}\u{FDD0}".as_bytes()), "\\u{fffe}\\u{fdd0}");
     }
 
     #[test]

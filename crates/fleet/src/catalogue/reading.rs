@@ -5,6 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use calve_scan::Class;
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, params};
 
 use super::{Catalogue, PATIENCE, Row, row};
@@ -58,6 +59,8 @@ pub fn connect_for_reading(path: &Path) -> rusqlite::Result<Connection> {
         }
     };
     connection.busy_timeout(PATIENCE)?;
+    // Plans that depend on values would have statements prepared anew for each value.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     // One state of it for all questions.
     connection.execute_batch("BEGIN")?;
     Ok(connection)

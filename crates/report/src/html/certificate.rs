@@ -1,8 +1,10 @@
 //! Whether any version 1 image remains, and what that rests on.
 
 use calve_disk::open::escaped;
-use maud::{Markup, html};
+use maud::{Markup, PreEscaped, html};
 
+use super::{LIST, Put};
+use crate::error::Result;
 use crate::report::Report;
 use crate::text;
 
@@ -23,27 +25,30 @@ pub(super) fn short(report: &Report<'_>) -> Markup {
 }
 
 /// What speaks against a certificate, by reason.
-pub(super) fn remaining(report: &Report<'_>) -> Markup {
-    html! {
-        @if !report.certificate.is_given() {
-            h2 { "What remains" }
-        }
-        @for (reason, all) in report.certificate.groups() {
-            h3 { (reason.statement()) ": " (all.len()) }
-            (super::next(&report.next(reason)))
-            ul.list {
-                @for it in all {
-                    li {
-                        span.path { bdi { (text::name(&it.path)) } }
-                        @if let Some(member) = &it.member {
-                            ": " span.path { bdi { (escaped(member)) } }
-                        }
-                        @if let Some(run) = it.run { " " small { "run " (run) } }
-                    }
-                }
-            }
-        }
+pub(super) fn remaining(report: &Report<'_>, put: &mut Put<'_>) -> Result<()> {
+    if !report.certificate.is_given() {
+        put(html! { h2 { "What remains" } })?;
     }
+    for (reason, count) in &report.certificate.remaining {
+        put(html! {
+            h3 { (reason.statement()) ": " (count) }
+            (super::next(&report.next(*reason)?.0))
+            (PreEscaped(LIST[0]))
+        })?;
+        report.remaining(*reason, |it| {
+            put(html! {
+                li {
+                    span.path { bdi { (text::name(&it.path)) } }
+                    @if let Some(member) = &it.member {
+                        ": " span.path { bdi { (escaped(member)) } }
+                    }
+                    @if let Some(run) = it.run { " " small { "run " (run) } }
+                }
+            })
+        })?;
+        put(html! { (PreEscaped(LIST[1])) })?;
+    }
+    Ok(())
 }
 
 /// What a certificate rests on, and what it does not say.

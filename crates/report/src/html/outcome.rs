@@ -1,48 +1,56 @@
 //! What failed, what the plan leaves, and what is kept.
 
 use calve_disk::open::escaped;
-use maud::{Markup, html};
+use maud::{Markup, PreEscaped, html};
 
+use super::{LIST, Put};
+use crate::error::Result;
 use crate::report::Report;
 use crate::text;
 
 /// Families that failed, by cause.
-pub(super) fn failed(report: &Report<'_>) -> Markup {
-    html! {
-        @if !report.failed.is_empty() { h2 { "What failed" } }
-        @for failed in &report.failed {
-            h3 { (failed.cause) ": " (families(failed.families.len())) }
-            (super::next(&failed.next))
-            ul.list {
-                @for (number, path, problem) in &failed.families {
-                    li {
-                        small { "family " (number) } " "
-                        span.path { bdi { (text::name(path)) } } ": "
-                        (escaped(problem.as_bytes()))
-                    }
-                }
-            }
-        }
+pub(super) fn failed(report: &Report<'_>, put: &mut Put<'_>) -> Result<()> {
+    if !report.failed.is_empty() {
+        put(html! { h2 { "What failed" } })?;
     }
-}
-
-fn families(count: usize) -> String {
-    text::count(u64::try_from(count).unwrap_or(u64::MAX), "family", "families")
+    for failed in &report.failed {
+        put(html! {
+            h3 { (failed.cause) ": " (text::count(failed.count, "family", "families")) }
+            (super::next(&failed.next))
+            (PreEscaped(LIST[0]))
+        })?;
+        report.failed_families(&failed.cause, |family| {
+            put(html! {
+                li {
+                    small { "family " (family.number) } " "
+                    span.path { bdi { (text::name(&family.path)) } } ": "
+                    (escaped(family.problem.as_bytes()))
+                }
+            })
+        })?;
+        put(html! { (PreEscaped(LIST[1])) })?;
+    }
+    Ok(())
 }
 
 /// What the plan leaves, by reason.
-pub(super) fn left(report: &Report<'_>) -> Markup {
-    html! {
-        @if !report.left.is_empty() { h2 { "What the plan leaves" } }
-        @for (reason, left) in &report.left {
+pub(super) fn left(report: &Report<'_>, put: &mut Put<'_>) -> Result<()> {
+    if !report.left.is_empty() {
+        put(html! { h2 { "What the plan leaves" } })?;
+    }
+    for (reason, sum) in &report.left {
+        put(html! {
             h3 { (escaped(reason.as_bytes())) }
             p.soft {
-                (text::count(left.sum.count, "version 1 image", "version 1 images")) ", "
-                (text::size(left.sum.bytes))
+                (text::count(sum.count, "version 1 image", "version 1 images")) ", "
+                (text::size(sum.bytes))
             }
-            ul.list { @for path in &left.paths { li.path { bdi { (text::name(path)) } } } }
-        }
+            (PreEscaped(LIST[0]))
+        })?;
+        report.left_images(reason, |path| put(html! { li.path { bdi { (text::name(path)) } } }))?;
+        put(html! { (PreEscaped(LIST[1])) })?;
     }
+    Ok(())
 }
 
 /// What lies there so that the run can be taken back.
