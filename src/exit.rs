@@ -179,7 +179,10 @@ impl From<DiskError> for Failure {
     }
 }
 
-fn host_error(source: &io::Error) -> (Code, Option<&'static str>) {
+pub(crate) fn host_error(source: &io::Error) -> (Code, Option<&'static str>) {
+    if let Some(error) = calve_store::Error::behind(source) {
+        return crate::store::outcome(error);
+    }
     match source.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
             (Code::NoSpace, Some("make room, or name a target on another file system"))

@@ -13,6 +13,7 @@ mod secrets;
 mod signals;
 mod size;
 mod source;
+mod store;
 mod worker;
 
 use std::ffi::OsString;

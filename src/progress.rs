@@ -34,6 +34,8 @@ enum Stage {
     Work(Phase),
     /// Making digests of the sources.
     Digesting,
+    /// Sending an object to its store.
+    Sending,
     /// Looking at files, of which nobody knows how many there are.
     Scanning,
 }
@@ -74,6 +76,11 @@ impl Reporter {
     /// Takes note of how many bytes of a source have gone into its digests.
     pub(crate) fn tell_digested(&self, done: u64, total: u64) {
         self.reached(Reached { stage: Stage::Digesting, done, total });
+    }
+
+    /// Takes note of how many bytes of an object were sent.
+    pub(crate) fn tell_sent(&self, done: u64, total: u64) {
+        self.reached(Reached { stage: Stage::Sending, done, total });
     }
 
     /// Takes note of how many files have been looked at.
@@ -200,6 +207,7 @@ fn name(stage: Stage) -> &'static str {
         Stage::Work(Phase::Comparing) => "comparing",
         Stage::Work(Phase::Checking) => "checking",
         Stage::Digesting => "digesting",
+        Stage::Sending => "sending",
         Stage::Scanning => "scanning",
     }
 }

@@ -10,13 +10,15 @@ use calve_disk::open::{FormatOrigin, OpenedFile, Through, escaped, lock_for_read
 use calve_disk::{
     Disk, Error as DiskError, Format, HostErrors, Judgement, Layer, OpenOptions, Specific,
 };
+use calve_inplace::UNDO_RECORD;
+use calve_store::ObjectJournal;
 use calve_upgrade::{FoundRecord, State};
 
-use crate::args::OpenArgs;
+use crate::args::{OpenArgs, SandboxMode};
 use crate::command::target;
 use crate::exit::{self, Code, Failure};
 use crate::secrets::{self, Keys, Secret};
-use crate::{list, print};
+use crate::{list, print, store};
 
 /// An image to open, as it was asked for.
 pub(crate) struct Request {
@@ -56,6 +58,7 @@ impl Request {
             through: None,
             drop_cache: false,
             opened: Vec::new(),
+            elsewhere: store::elsewhere(),
         };
         let mut request = Self {
             path: PathBuf::from(file),
@@ -84,7 +87,34 @@ impl Request {
         if request.is_untrusted && !request.options.bases.is_empty() {
             return Err(Failure::usage("--untrusted opens no base, and one is named"));
         }
+        request.refuse_objects(args)?;
         Ok(request)
+    }
+
+    /// Refuses objects with what needs files.
+    fn refuse_objects(&self, args: &OpenArgs) -> Result<(), Failure> {
+        let what = if self.is_untrusted {
+            "--untrusted, whose worker has no network,"
+        } else if args.sandbox.sandbox == SandboxMode::Require {
+            "--sandbox=require, whose worker has no network,"
+        } else if args.evidence.is_some() {
+            "--evidence, which looks at files before and after,"
+        } else {
+            return Ok(());
+        };
+        store::refuse(what, self.names())
+    }
+
+    /// The names of all files that the caller gave.
+    fn names(&self) -> impl Iterator<Item = &Path> {
+        let options = &self.options;
+        let named = std::iter::once(&self.path).chain(&options.bases).chain(&options.data_file);
+        named.map(|path| &**path)
+    }
+
+    /// Whether one of them is an object.
+    pub(crate) fn has_objects(&self) -> bool {
+        self.names().any(store::is_object)
     }
 
     /// Sets one of the options of `--image-opts`, of the image itself or of one `depth` below.
@@ -136,7 +166,10 @@ impl Request {
 
     /// Goes on where the host cannot read a table: what it speaks of is lost.
     pub(crate) fn past_host_errors(mut self) -> Self {
-        self.options.host_errors = HostErrors::LoseAtOnce;
+        // What the network does not bring is not lost.
+        if !self.has_objects() {
+            self.options.host_errors = HostErrors::LoseAtOnce;
+        }
         self
     }
 
@@ -215,6 +248,11 @@ impl Request {
 
     /// What state the upgrade of a layer of this disk is in, where there is an undo record.
     pub(crate) fn upgrade_state(&self, layer: &Layer) -> calve_upgrade::Result<Option<State>> {
+        if store::is_object(&layer.path) {
+            let storage = layer.image.storage();
+            let object = store::object(&layer.path).map_err(DiskError::from)?;
+            return calve_upgrade::state_by(storage, &ObjectJournal::of(&object, UNDO_RECORD));
+        }
         if !self.is_held {
             return calve_upgrade::state_of(&layer.path);
         }

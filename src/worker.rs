@@ -137,6 +137,10 @@ pub(crate) fn enter(plan: &Plan, request: &mut Request) -> Result<Option<Code>, 
 pub(crate) fn start<'a>(plan: &'a Plan, requests: &[&Request]) -> Result<Stage<'a>, Failure> {
     let here = |inherited| Ok(Stage::Here(Threshold { plan, inherited }));
     let mode = plan.sandbox.sandbox;
+    // A worker has no network. Where one was asked for, objects were refused.
+    if requests.iter().any(|request| request.has_objects()) {
+        return here(None);
+    }
     if !(plan.is_usual || plan.sandbox.untrusted) {
         return match mode {
             SandboxMode::Require => Err(Failure::usage("--sandbox=require: bases are opened")

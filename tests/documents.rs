@@ -57,6 +57,7 @@ fn links_between_documents_lead_somewhere() {
         "docs/qcow2-written.md",
         "docs/performance.md",
         "docs/upgrade.md",
+        "docs/store.md",
         "docs/rescue.md",
         "docs/rebuild.md",
         "docs/references.md",
@@ -97,6 +98,7 @@ fn every_file_of_the_sources_has_its_line_in_the_architecture() {
         "rescue",
         "scan",
         "sources",
+        "store",
         "upgrade",
     ]
     .map(|name| format!("crates/{name}/src"));

@@ -24,6 +24,7 @@ mod report;
 mod rescue;
 mod scan;
 mod sources;
+mod store;
 mod target;
 mod traces;
 mod untrusted;

@@ -1,5 +1,6 @@
 //! `convert`: copy disks to a new image.
 
+mod object;
 mod untrusted;
 
 use std::ffi::{OsStr, OsString};
@@ -16,6 +17,7 @@ use calve_disk::{Disk, Format, OpenOptions};
 use serde_json::{Value, json};
 
 use crate::args::{ConvertArgs, CopyHow, SalvageWith, Shape};
+use crate::command::convert::object::ObjectTarget;
 use crate::command::target::{self, Backing, NewImage};
 use crate::evidence::Evidence;
 use crate::exit::{Code, Failure};
@@ -23,7 +25,7 @@ use crate::progress::Reporter;
 use crate::secrets::Keys;
 use crate::source::{self, Request};
 use crate::worker::{self, Death, Stage};
-use crate::{print, signals, size};
+use crate::{print, signals, size, store};
 
 /// Threads beyond this bring nothing but memory.
 const MAX_THREADS: usize = 8;
@@ -45,6 +47,7 @@ pub(crate) fn run(args: &ConvertArgs, program: &str, evidence: &Evidence) -> Res
         args.backing.as_deref(),
         args.target_backing_format.as_deref(),
     )?;
+    object::check(target, args)?;
     let mut requests = requests(sources, args)?;
     let new_map = args.map.as_deref().filter(|map| map.symlink_metadata().is_err());
     let died = |death: &Death| untrusted::tell_death(target, new_map, death);
@@ -70,12 +73,13 @@ pub(crate) fn run(args: &ConvertArgs, program: &str, evidence: &Evidence) -> Res
     base.as_ref().map_or(Ok(()), |base| evidence.opened(&base.disk))?;
     let options = options(args, &numbers, &new, base);
     let map = args.map.as_deref().map(|path| MapFile::create(path, args.force)).transpose()?;
-    let summary = convert(sources, target, &options, args, evidence)?;
+    let object = ObjectTarget::of(target, &sources, args)?;
+    let summary = convert(sources, target, object.as_ref(), options, args, evidence)?;
     evidence.note("target", || summary_json(&summary));
     if let Some(map) = map {
         map.write(&summary)?;
     }
-    tell(program, args, &summary, was_encrypted)?;
+    tell(program, args, &summary, was_encrypted, object.as_ref())?;
     Ok(if summary.losses.is_empty() { Code::Done } else { Code::Losses })
 }
 
@@ -203,6 +207,7 @@ fn base(
         with_bases: true,
         base_roots: args.open.base_root.clone(),
         force_share: args.open.force_share,
+        elsewhere: store::elsewhere(),
         ..OpenOptions::default()
     };
     let disk = Disk::open(&path, &options)?;
@@ -212,8 +217,13 @@ fn base(
             .next("migrate it first, or convert without -B: the result then holds all of it"));
     }
     let is_base = |layer: &calve_disk::Layer| {
-        layer.identity() == disk.layers()[0].identity()
-            && layer.image.facts().format == backing.format
+        let base = &disk.layers()[0];
+        let is_same = match (layer.identity(), base.identity()) {
+            // Objects are known by their names.
+            (None, None) => layer.path == base.path,
+            (layer, base) => layer == base,
+        };
+        is_same && layer.image.facts().format == backing.format
     };
     let layer = source.layers().iter().position(is_base).filter(|layer| *layer > 0);
     Ok(Base {
@@ -227,7 +237,8 @@ fn base(
 fn convert(
     sources: Vec<Disk>,
     target: &Path,
-    options: &Options,
+    object: Option<&ObjectTarget>,
+    mut options: Options,
     args: &ConvertArgs,
     evidence: &Evidence,
 ) -> Result<Summary, Failure> {
@@ -235,13 +246,26 @@ fn convert(
     let reporter = Reporter::new(&args.progress, flags)?;
     let progress = |progress| reporter.tell(progress);
     let control = Control { stop: &flags.stop, progress: &progress };
-    let done = calve_convert::convert_unnamed(sources, target, options, &control);
+    let spool = object.map(ObjectTarget::spool);
+    if object.is_some() {
+        // It goes away when it is sent.
+        (options.placement, options.cache) = (Placement::New, Cache::Unsafe);
+    }
+    let path = spool.as_deref().unwrap_or(target);
+    let done = calve_convert::convert_unnamed(sources, path, &options, &control);
     reporter.pause();
-    let told = |error| told(error, target, args);
+    let told = |error| told(error, path, args);
     let done = done.map_err(told).and_then(|unnamed| {
         evidence.unchanged()?;
-        unnamed.take_name().map_err(told)
+        match object {
+            None => unnamed.take_name().map_err(told),
+            Some(object) => {
+                let tell = |done, total| reporter.tell_sent(done, total);
+                object.publish(&unnamed, &flags.stop, &tell)
+            }
+        }
     });
+    reporter.pause();
     reporter.finish(done.is_ok());
     done
 }
@@ -319,6 +343,7 @@ fn tell(
     args: &ConvertArgs,
     summary: &Summary,
     was_encrypted: bool,
+    object: Option<&ObjectTarget>,
 ) -> Result<(), Failure> {
     let target = summary.target.display();
     let mut notes = Vec::new();
@@ -334,11 +359,18 @@ fn tell(
     for loss in &summary.losses {
         notes.push(loss_line(loss));
     }
+    if let Some(object) = object {
+        notes.push(format!("{target}: {}", store::traffic_words(object.traffic())));
+    }
     if !args.progress.quiet {
         notes.iter().for_each(|note| print::note(program, note));
     }
     if args.output == Shape::Json {
-        return print::json(&summary_json(summary));
+        let mut document = summary_json(summary);
+        if let Some(object) = object {
+            document["traffic"] = store::traffic_json(object.traffic());
+        }
+        return print::json(&document);
     }
     match &summary.blake3 {
         Some(digest) if !args.progress.quiet => {

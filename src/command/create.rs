@@ -9,7 +9,7 @@ use calve_disk::{Disk, Format, OpenOptions};
 use crate::args::CreateArgs;
 use crate::command::target::{self, Backing, NewImage};
 use crate::exit::{Code, Failure};
-use crate::{print, size, source};
+use crate::{print, size, source, store};
 
 pub(crate) fn run(args: &CreateArgs, _program: &str) -> Result<Code, Failure> {
     let format = target::format(&args.format)?;
@@ -23,6 +23,7 @@ pub(crate) fn run(args: &CreateArgs, _program: &str) -> Result<Code, Failure> {
         args.backing_format.as_deref(),
     )?;
     let path = Path::new(&args.file);
+    store::refuse("create", [path])?;
     let base_size = match &new.backing {
         Some(backing) if !args.backing_unsafe => Some(base_size(path, backing)?),
         _ => None,

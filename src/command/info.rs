@@ -17,7 +17,7 @@ use crate::evidence::Evidence;
 use crate::exit::{Code, Failure};
 use crate::source::{self, Request};
 use crate::worker::{self, Death, Plan};
-use crate::{findings, print};
+use crate::{findings, print, store};
 
 pub(crate) fn run(args: &InfoArgs, program: &str, evidence: &Evidence) -> Result<Code, Failure> {
     let mut request =
@@ -66,7 +66,12 @@ impl<'a> Report<'a> {
     fn new(request: &Request, layer: &'a Layer, is_deep: bool) -> Result<Self, Failure> {
         let storage = layer.image.storage();
         let status = storage.as_file().and_then(|file| Status::of(file).ok());
-        let disk_size = status.map_or(0, |status| status.spent);
+        let disk_size = match status {
+            Some(status) => status.spent,
+            // A store keeps every byte.
+            None if store::is_object(&layer.path) => layer.image.facts().file_size,
+            None => 0,
+        };
         let mut odd = BTreeMap::new();
         let mut note = |finding: Finding| {
             odd.entry(finding.rule).or_insert((0, finding)).0 += 1;
@@ -80,6 +85,11 @@ impl<'a> Report<'a> {
         };
         let upgrade = upgrade_words(request.upgrade_state(layer));
         Ok(Self { layer, disk_size, survey, upgrade, odd })
+    }
+
+    /// How its bytes are come by.
+    fn protocol(&self) -> &'static str {
+        if store::is_object(&self.layer.path) { "s3" } else { "file" }
     }
 
     fn facts(&self) -> &Facts {
@@ -154,9 +164,9 @@ impl<'a> Report<'a> {
                     "children": [],
                     "virtual-size": facts.file_size,
                     "filename": name,
-                    "format": "file",
+                    "format": self.protocol(),
                     "actual-size": self.disk_size,
-                    "format-specific": { "type": "file", "data": {} },
+                    "format-specific": { "type": self.protocol(), "data": {} },
                     "dirty-flag": false,
                 },
             }],
@@ -240,7 +250,7 @@ impl<'a> Report<'a> {
         }
         line("Child node '/file':".to_owned());
         line(format!("    filename: {name}"));
-        line("    protocol type: file".to_owned());
+        line(format!("    protocol type: {}", self.protocol()));
         line(format!(
             "    file length: {} ({} bytes)",
             print::size(facts.file_size),

@@ -3,6 +3,7 @@
 mod rebuilding;
 
 use std::fmt::Write;
+use std::path::Path;
 
 use calve_convert::{Phase, Progress};
 use calve_disk::units::ClusterSize;
@@ -18,7 +19,7 @@ use crate::progress::{self, Reporter};
 use crate::secrets::Keys;
 use crate::source::{self, Request};
 use crate::worker::{self, Plan, Stage};
-use crate::{print, signals};
+use crate::{print, signals, store};
 
 /// The cluster size of a qcow2 target, as QEMU makes it.
 const CLUSTER_BITS: u8 = 16;
@@ -35,6 +36,7 @@ pub(crate) fn run(args: &RescueArgs, program: &str, evidence: &Evidence) -> Resu
     if args.open.sandbox.untrusted && (args.search.is_some() || args.passphrase_list.is_some()) {
         return Err(Failure::usage("--untrusted opens one image only, once"));
     }
+    store::refuse("rescue", [Path::new(&args.file), &args.target])?;
     let mut request =
         Request::new(&args.file, args.format.as_deref(), true, &args.open)?.rescuing(through);
     progress::refuse_descriptor(&args.progress, &args.open.sandbox)?;

@@ -21,6 +21,7 @@ use crate::exit::{self, Code, Failure};
 use crate::print;
 use crate::progress::{self, Reporter};
 use crate::signals::{self, Flags};
+use crate::store;
 use crate::worker::{self, Handed};
 
 /// Threads, and workers, at most.
@@ -34,6 +35,7 @@ pub(crate) fn run(args: &ScanArgs, program: &str) -> Result<Code, Failure> {
         progress::refuse_mixed(&args.progress, "--output: the result")?;
     }
     let options = options(args)?;
+    store::refuse("scan", args.paths.iter().map(|path| &**path))?;
     let roots = roots(&args.paths)?;
     let mut catalogue = match &args.catalogue {
         Some(path) => Catalogue::open(path)?,

@@ -1,5 +1,7 @@
 //! `upgrade`: a version 1 image becomes qcow2 where it lies, and back.
 
+mod object;
+
 use std::fmt::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
@@ -17,11 +19,21 @@ use serde_json::{Value, json};
 use crate::args::{Shape, UpgradeArgs, VerifyHow};
 use crate::command::{convert, target};
 use crate::exit::{self, Code, Failure};
-use crate::{print, signals, source};
+use crate::{print, signals, source, store};
 
 pub(crate) fn run(args: &UpgradeArgs, program: &str) -> Result<Code, Failure> {
-    let images = images(args, program)?;
     let action = &args.action;
+    if store::is_object(&args.file) {
+        if args.chain {
+            return Err(Failure::usage("--chain upgrades files alone")
+                .next("upgrade the objects one by one, bases first"));
+        }
+        let [image] = &images(args, program)?[..] else { return Ok(Code::Done) };
+        let told = object::run(image, args, program)?;
+        return tell(args, &[told]).map(|()| Code::Done);
+    }
+    store::refuse("--reflink-to of a file", action.reflink_to.as_deref())?;
+    let images = images(args, program)?;
     let done = if action.undo {
         each(images.iter().rev(), |image| undo(image, args))
     } else if action.recover {
@@ -120,6 +132,7 @@ fn open_chain(args: &UpgradeArgs) -> Result<Disk, Failure> {
     let options = OpenOptions {
         with_bases: true,
         base_roots: args.base_root.clone(),
+        elsewhere: store::elsewhere(),
         ..OpenOptions::default()
     };
     Disk::open(&args.file, &options).map_err(|error| {
@@ -133,7 +146,8 @@ fn open_chain(args: &UpgradeArgs) -> Result<Disk, Failure> {
 
 /// The format of what is behind the image, if anything is.
 fn base_format(args: &UpgradeArgs, program: &str) -> Result<Option<String>, Failure> {
-    let alone = Disk::open(&args.file, &OpenOptions::default())?;
+    let alone = OpenOptions { elsewhere: store::elsewhere(), ..OpenOptions::default() };
+    let alone = Disk::open(&args.file, &alone)?;
     if alone.top().facts().backing.is_none() {
         return Ok(None);
     }
@@ -242,22 +256,23 @@ fn settle_first(image: &Image, args: &UpgradeArgs, program: &str) -> Result<(), 
             print::note(program, told.text.trim_end());
             Ok(())
         }
-        Some(State::Upgraded) => {
-            let text = format!("{}: was upgraded already", image.path.display());
-            Err(Failure::new(Code::Refused, text)
-                .next("--undo takes that back, and --release removes the undo record"))
-        }
-        Some(State::Written) => {
-            let text = format!(
-                "{}: has an undo record, and is not as that record left it",
-                image.path.display()
-            );
-            Err(Failure::new(Code::Refused, text).next(
-                "--release removes the record, or remove it yourself where it is another file's",
-            ))
-        }
+        Some(State::Upgraded) => Err(upgraded_already(image)),
+        Some(State::Written) => Err(written_since(image)),
         _ => Ok(()),
     }
+}
+
+fn upgraded_already(image: &Image) -> Failure {
+    let text = format!("{}: was upgraded already", image.path.display());
+    Failure::new(Code::Refused, text)
+        .next("--undo takes that back, and --release removes the undo record")
+}
+
+fn written_since(image: &Image) -> Failure {
+    let text =
+        format!("{}: has an undo record, and is not as that record left it", image.path.display());
+    Failure::new(Code::Refused, text)
+        .next("--release removes the record, or remove it yourself where it is another file's")
 }
 
 /// Tells what the user should know of the result.
@@ -304,8 +319,11 @@ fn undo(image: &Image, args: &UpgradeArgs) -> Result<Told, Failure> {
 }
 
 fn recover(image: &Image, program: &str, args: &UpgradeArgs) -> Result<Told, Failure> {
-    let recovered = InPlace::open(&image.path)?.recover()?;
-    let (done, text) = match recovered {
+    Ok(recovered(image, InPlace::open(&image.path)?.recover()?, args, program))
+}
+
+fn recovered(image: &Image, outcome: Recovered, args: &UpgradeArgs, program: &str) -> Told {
+    let (done, text) = match outcome {
         Recovered::RolledBack => ("rolled-back", "is version 1, as it was before its upgrade"),
         Recovered::Kept => {
             ("kept", "is version 1, and was written to since its upgrade was interrupted")
@@ -313,11 +331,11 @@ fn recover(image: &Image, program: &str, args: &UpgradeArgs) -> Result<Told, Fai
         Recovered::Finished => ("finished", "is upgraded, and was verified"),
         Recovered::InUse => ("in-use", "is upgraded, and was written to since"),
     };
-    if recovered == Recovered::Kept && !args.quiet {
+    if outcome == Recovered::Kept && !args.quiet {
         let name = image.path.display();
         print::note(program, &format!("{name}: what the upgrade appended stays in it, unused"));
     }
-    Ok(image.told(done, text))
+    image.told(done, text)
 }
 
 fn release(image: &Image) -> Result<Told, Failure> {
@@ -330,10 +348,14 @@ fn release(image: &Image) -> Result<Told, Failure> {
             _ => failure,
         }
     })?;
+    Ok(released(image, freed))
+}
+
+fn released(image: &Image, freed: u64) -> Told {
     let text = format!("can no longer be undone; {} became free in it", print::size(freed));
     let mut told = image.told("released", &text);
     told.document["freed-bytes"] = json!(freed);
-    Ok(told)
+    told
 }
 
 fn reflink(image: &Image, target: &Path, args: &UpgradeArgs) -> Result<Told, Failure> {

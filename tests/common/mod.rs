@@ -2,6 +2,7 @@
 
 pub(crate) mod browser;
 pub(crate) mod made;
+pub(crate) mod store;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -12,6 +13,7 @@ use serde_json::Value;
 /// A folder, and the program run in it.
 pub(crate) struct Bench {
     folder: tempfile::TempDir,
+    variables: Vec<(String, String)>,
 }
 
 /// What a run said.
@@ -23,7 +25,13 @@ pub(crate) struct Said {
 
 impl Bench {
     pub(crate) fn new() -> Self {
-        Self { folder: tempfile::tempdir().expect("a folder") }
+        Self { folder: tempfile::tempdir().expect("a folder"), variables: Vec::new() }
+    }
+
+    /// Runs the program with this variable from now on.
+    pub(crate) fn set(&mut self, name: &str, value: &str) {
+        self.variables.retain(|(known, _)| known != name);
+        self.variables.push((name.to_owned(), value.to_owned()));
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -55,6 +63,7 @@ impl Bench {
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_calve"));
         command.current_dir(self.path()).args(arguments);
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         command
     }
 

@@ -45,6 +45,16 @@ pub struct Unnamed {
 }
 
 impl Unnamed {
+    /// Its bytes.
+    pub fn file(&self) -> &HostFile {
+        &self.output.file
+    }
+
+    /// What was done, of a result that is to get no name.
+    pub fn summary(&self) -> &Summary {
+        &self.summary
+    }
+
     /// Gives it its name.
     pub fn take_name(self) -> Result<Summary> {
         self.output.commit(self.cache)?;

@@ -53,6 +53,7 @@ fn open(output: &Output, options: &Options) -> Result<Disk> {
     if let TargetFormat::Qcow2(Qcow2Options { base: Some(base), .. }) = &options.format {
         let layers = base.disk.layers();
         open.bases = layers.iter().map(|layer| layer.path.clone()).collect();
+        open.elsewhere = base.disk.elsewhere().clone();
         open.base_formats = layers.iter().map(|layer| layer.image.facts().format).collect();
     }
     Ok(Disk::open(&output.path, &open)?)

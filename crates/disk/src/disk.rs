@@ -9,7 +9,7 @@ use crate::extent::{Extent, ExtentList, Lost, Payload};
 use crate::finding::Finding;
 use crate::image::{Facts, Image};
 use crate::limits;
-use crate::open::{FormatOrigin, Stamp, has_lost_name};
+use crate::open::{Elsewhere, FormatOrigin, Stamp, has_lost_name};
 use crate::units::{GuestOffset, GuestRange};
 use reading::Reading;
 pub use reading::{Found, HostErrors, Scratch};
@@ -42,6 +42,7 @@ impl Layer {
 /// What the guest sees: a chain of images, top first.
 pub struct Disk {
     layers: Vec<Layer>,
+    elsewhere: Elsewhere,
 }
 
 impl Disk {
@@ -56,7 +57,17 @@ impl Disk {
         for layer in &layers {
             layer.image.limit_tables(share.max(limits::LEAST_TABLE_CACHE));
         }
-        Self { layers }
+        Self { layers, elsewhere: Elsewhere::default() }
+    }
+
+    /// The same, where images were looked for elsewhere too.
+    pub(crate) fn opened(self, elsewhere: &Elsewhere) -> Self {
+        Self { elsewhere: elsewhere.clone(), ..self }
+    }
+
+    /// Where images may be beside the host's files, for whoever opens one of these again.
+    pub fn elsewhere(&self) -> &Elsewhere {
+        &self.elsewhere
     }
 
     /// The layers, top first; never empty.

@@ -1,6 +1,7 @@
 //! Opening: which file, in which format, with which bases, under which lock.
 
 mod base;
+mod elsewhere;
 mod file;
 mod lock;
 mod named;
@@ -22,10 +23,12 @@ use crate::formats::qcow2::Qcow2Image;
 use crate::formats::raw::RawImage;
 use crate::image::{Facts, Image};
 use crate::limits;
+use crate::pending::folder_of;
 use crate::status::Status;
 use crate::storage::{HostFile, Storage};
 
 pub use base::escaped;
+pub use elsewhere::{Elsewhere, Place};
 pub use file::open_for_reading;
 pub use lock::{is_in_use, lock_for_reading, lock_for_writing};
 pub use named::OpenedFile;
@@ -60,6 +63,9 @@ pub struct OpenOptions {
     /// Files that are open already, which are taken instead of being opened by the caller's
     /// names for them: a process that may open nothing more reads through these.
     pub opened: Vec<OpenedFile>,
+    /// Where images may be beside the host's files. What an image records leads there only from
+    /// there.
+    pub elsewhere: Elsewhere,
 }
 
 /// Makes of a file's bytes what is to be read in their place.
@@ -161,10 +167,15 @@ impl Disk {
     /// does it, unless `force_share` is set.
     pub fn open(path: &Path, options: &OpenOptions) -> Result<Disk> {
         let mut chain = Opening { options, layers: Vec::new(), seen: HashSet::new(), keys_used: 0 };
-        let open = options.open_named(path);
-        let file = open.map_err(|source| Error::host("opening", path, source))?;
         let asked = options.format.map(|format| (format, FormatOrigin::Named));
-        chain.add(file, path.to_owned(), asked, true)?;
+        match options.elsewhere.open(path) {
+            Some(storage) => chain.add_elsewhere(storage?, path.to_owned(), asked)?,
+            None => {
+                let open = options.open_named(path);
+                let file = open.map_err(|source| Error::host("opening", path, source))?;
+                chain.add(file, path.to_owned(), asked, true)?;
+            }
+        }
         while options.with_bases && chain.add_base()? {}
         chain.finish()
     }
@@ -191,8 +202,31 @@ impl Opening<'_> {
             lock::lock_for_reading(&file, &path)?;
         }
         let stamp = Stamp::of(&file, &path)?;
-        self.refuse_cycle(&stamp, &path)?;
-        let mut storage = self.storage(file, path.clone());
+        let is_new = self.seen.insert(stamp.identity);
+        self.refuse_cycle(is_new, &path)?;
+        let storage = self.storage(file, path.clone());
+        self.add_storage(storage, path, format, Some(stamp))
+    }
+
+    /// Adds what is no file. It is known by its name alone.
+    fn add_elsewhere(
+        &mut self,
+        storage: Box<dyn Storage>,
+        path: PathBuf,
+        format: Option<(Format, FormatOrigin)>,
+    ) -> Result<()> {
+        let is_new = self.layers.iter().all(|layer| layer.stamp.is_some() || layer.path != path);
+        self.refuse_cycle(is_new, &path)?;
+        self.add_storage(storage, path, format, None)
+    }
+
+    fn add_storage(
+        &mut self,
+        mut storage: Box<dyn Storage>,
+        path: PathBuf,
+        format: Option<(Format, FormatOrigin)>,
+        stamp: Option<Stamp>,
+    ) -> Result<()> {
         if let (true, Some(Through(make))) = (self.layers.is_empty(), &self.options.through) {
             storage = make(storage)?;
         }
@@ -201,7 +235,7 @@ impl Opening<'_> {
             None => (probe::format_of(&*storage)?, FormatOrigin::Probed),
         };
         let image = self.open_image(format, storage)?;
-        self.layers.push(Layer { path, image, format_origin, stamp: Some(stamp) });
+        self.layers.push(Layer { path, image, format_origin, stamp });
         Ok(())
     }
 
@@ -240,6 +274,9 @@ impl Opening<'_> {
         // Only the top image's can be named.
         let named = self.options.data_file.as_ref().filter(|_| self.layers.is_empty());
         let Some(path) = named else { return Ok(None) };
+        if let Some(storage) = self.options.elsewhere.open(path) {
+            return storage.map(Some);
+        }
         let open = self.options.open_named(path);
         let file = open.map_err(|source| Error::host("opening", path, source))?;
         require_seekable(&file, path, true)?;
@@ -254,8 +291,8 @@ impl Opening<'_> {
         Box::new(if self.options.drop_cache { file.dropping_cache() } else { file })
     }
 
-    fn refuse_cycle(&mut self, stamp: &Stamp, path: &Path) -> Result<()> {
-        if self.seen.insert(stamp.identity) {
+    fn refuse_cycle(&self, is_new: bool, path: &Path) -> Result<()> {
+        if is_new {
             return Ok(());
         }
         let overlay = self.layers.last().map_or(path, |layer| &layer.path).to_owned();
@@ -295,22 +332,41 @@ impl Opening<'_> {
             None => {
                 let recorded = reference.format.as_deref();
                 let format = self.base_format(depth, recorded, &overlay.path)?;
-                let search = base::Search {
-                    top: &self.layers[0].path,
-                    overlay: &overlay.path,
-                    roots: &self.options.base_roots,
-                };
-                let (file, path) = search.open(&reference.name)?;
-                self.add(file, path, format, false)?;
+                self.add_recorded(&reference.name, format)?;
             }
         }
         Ok(true)
+    }
+
+    /// Opens the base that the last layer names: beside that, and so elsewhere only where that is.
+    fn add_recorded(&mut self, name: &[u8], format: Option<(Format, FormatOrigin)>) -> Result<()> {
+        let Some(overlay) = self.layers.last() else { return Ok(()) };
+        let top = &self.layers[0].path;
+        let roots = &self.options.base_roots;
+        let elsewhere = &self.options.elsewhere;
+        if overlay.stamp.is_none() {
+            let allowed: Vec<&Path> =
+                std::iter::once(folder_of(top)).chain(roots.iter().map(|root| &**root)).collect();
+            let failed = |error| base_error(&overlay.path, name, error);
+            if let Some(path) = elsewhere.base(&overlay.path, name, &allowed) {
+                let path = path?;
+                if let Some(storage) = elsewhere.open(&path) {
+                    return self.add_elsewhere(storage.map_err(failed)?, path, format);
+                }
+            }
+        }
+        let search = base::Search { top, overlay: &overlay.path, roots };
+        let (file, path) = search.open(name)?;
+        self.add(file, path, format, false)
     }
 
     /// Opens a base that the caller names, who may name what he likes.
     fn add_named(&mut self, path: PathBuf, recorded: Option<&str>) -> Result<()> {
         let format = self.base_format(self.layers.len(), recorded, &path)?;
         let overlay = || self.layers.last().map(|layer| layer.path.clone()).unwrap_or_default();
+        if let Some(storage) = self.options.elsewhere.open(&path) {
+            return self.add_elsewhere(storage?, path, format);
+        }
         let file = open_for_reading(&path).map_err(|source| Error::Base {
             overlay: overlay(),
             why: format!("the base given for it, {}, cannot be opened: {source}", path.display()),
@@ -342,7 +398,7 @@ impl Opening<'_> {
     }
 
     fn finish(self) -> Result<Disk> {
-        let disk = Disk::of_layers(self.layers);
+        let disk = Disk::of_layers(self.layers).opened(&self.options.elsewhere);
         let surplus = self.options.passphrases.len() > self.keys_used.max(1);
         let useless = self.keys_used == 0 && !self.options.passphrases.is_empty();
         if surplus || useless {
@@ -356,6 +412,18 @@ impl Opening<'_> {
             return Err(Error::Key { path: disk.path().to_owned(), why });
         }
         Ok(disk)
+    }
+}
+
+/// That the base which an image names could not be opened; the host's own failures stay what
+/// they are.
+fn base_error(overlay: &Path, name: &[u8], error: Error) -> Error {
+    match error {
+        Error::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => Error::Base {
+            overlay: overlay.to_owned(),
+            why: format!("its backing file {} does not exist", escaped(name)),
+        },
+        error => error,
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicBool;
 
 use calve_disk::open::open_for_reading;
 use calve_disk::{Disk, Error as DiskError, HostFile, Named, PendingFile, Storage, folder_of};
-use calve_inplace::{FileJournal, FoundNote, UNDO_RECORD, note};
+use calve_inplace::{FileJournal, FoundNote, Journal, UNDO_RECORD, note};
 
 use crate::error::{Error, Result};
 use crate::record::Time;
@@ -55,6 +55,14 @@ impl FoundRecord {
     pub fn state(&self, storage: &dyn Storage) -> Result<Option<State>> {
         undo::state(storage, &self.0)
     }
+}
+
+/// What state the image in `storage` is in by the note in `journal`, where there is one.
+///
+/// # Errors
+/// Where image or record cannot be read.
+pub fn state_by(storage: &dyn Storage, journal: &dyn Journal) -> Result<Option<State>> {
+    undo::state(storage, journal)
 }
 
 /// What state the image at `path` is in, where there is an undo record beside it.

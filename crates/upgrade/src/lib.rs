@@ -30,7 +30,7 @@ use calve_disk::StorageMut;
 use calve_inplace::{Journal, NoJournal};
 
 pub use error::{Error, Result};
-pub use files::{FoundRecord, forget, reflink_to, set_written, state_of, written};
+pub use files::{FoundRecord, forget, reflink_to, set_written, state_by, state_of, written};
 pub use record::Time;
 pub use survey::Plan;
 pub use undo::{Recovered, State};

@@ -13,8 +13,8 @@ use super::report::Report;
 use super::{check, open};
 use crate::args::{CheckArgs, Repair, SandboxMode};
 use crate::exit::{Code, Failure};
-use crate::signals;
 use crate::source::Request;
+use crate::{signals, store};
 
 pub(super) fn run(args: &CheckArgs, what: Repair, threads: NonZeroUsize) -> Result<Code, Failure> {
     let path = Path::new(&args.file);
@@ -47,6 +47,7 @@ pub(super) fn run(args: &CheckArgs, what: Repair, threads: NonZeroUsize) -> Resu
 
 /// Refuses what is not done in place, before anything is written.
 fn refuse(args: &CheckArgs, path: &Path) -> Result<(), Failure> {
+    store::refuse("check -r", [path])?;
     if args.open.sandbox.sandbox == SandboxMode::Require {
         return Err(Failure::usage("check -r writes, which no worker may")
             .next("check without -r first; --sandbox=require goes with that"));

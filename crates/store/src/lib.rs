@@ -1,0 +1,38 @@
+//! Objects of stores that speak S3 as files: read by ranges, written in parts, changed by having
+//! the store copy what stays. `docs/store.md` is the document behind this crate.
+//!
+//! ```text
+//! client      requests: signed, sent again, judged
+//! object      what is asked of one object
+//! file        an object as a file that is read, of one age
+//! upload      an object that comes into being in parts
+//! draft       an object as it would be, and how it becomes that
+//! ```
+
+mod blocks;
+mod client;
+mod credentials;
+mod document;
+mod draft;
+mod error;
+mod file;
+mod journal;
+pub mod limits;
+mod name;
+mod object;
+mod part;
+pub mod pieces;
+mod ranges;
+mod settings;
+mod signing;
+mod upload;
+
+pub use client::{Store, Traffic};
+pub use draft::Draft;
+pub use error::{Error, Kind, Result};
+pub use file::ObjectFile;
+pub use journal::ObjectJournal;
+pub use name::ObjectName;
+pub use object::{Condition, Head, Object};
+pub use settings::Settings;
+pub use upload::Upload;

@@ -1,0 +1,440 @@
+//! A server that does what none should: every way ends in an error, never in wrong bytes and
+//! never in waiting for good.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use calve_disk::Storage;
+use calve_disk::units::HostOffset;
+use calve_store::{
+    Condition, Error, Kind, Object, ObjectFile, ObjectName, Settings, Store, Upload,
+};
+
+/// A request as it came: its first line and its headers, in small letters.
+struct Request {
+    line: String,
+    headers: String,
+}
+
+impl Request {
+    fn range(&self) -> (usize, usize) {
+        let range = self.headers.split("\nrange: bytes=").nth(1).expect("a range");
+        let range = range.lines().next().expect("a line");
+        let (from, last) = range.split_once('-').expect("a range");
+        (from.parse().expect("a number"), last.parse::<usize>().expect("a number") + 1)
+    }
+}
+
+type Answer = dyn Fn(&Request, usize) -> Vec<u8> + Send + Sync;
+
+/// A server that answers as `answer` says; the number is that of the request.
+struct Server {
+    address: String,
+    count: Arc<AtomicUsize>,
+    seen: Arc<Mutex<Vec<Request>>>,
+}
+
+impl Server {
+    fn new(answer: impl Fn(&Request, usize) -> Vec<u8> + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = format!("http://{}", listener.local_addr().expect("an address"));
+        let (count, seen) = (Arc::new(AtomicUsize::new(0)), Arc::new(Mutex::new(Vec::new())));
+        let server = Self { address, count: Arc::clone(&count), seen: Arc::clone(&seen) };
+        let answer: Arc<Answer> = Arc::new(answer);
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let (answer, count, seen) =
+                    (Arc::clone(&answer), Arc::clone(&count), Arc::clone(&seen));
+                std::thread::spawn(move || {
+                    serve(stream.expect("a stream"), &*answer, &count, &seen);
+                });
+            }
+        });
+        server
+    }
+
+    fn object(&self) -> Object {
+        let endpoint = self.address.clone();
+        let settings = Settings::new(&|name| match name {
+            "AWS_ENDPOINT_URL" => Some(endpoint.clone()),
+            "AWS_ACCESS_KEY_ID" => Some("SECRETID".into()),
+            "AWS_SECRET_ACCESS_KEY" => Some("SECRETKEY".into()),
+            _ => None,
+        });
+        let settings = settings.expect("settings").impatient(Duration::from_secs(1));
+        let store = Store::new(settings).expect("a store");
+        Object::new(&store, ObjectName::parse(Path::new("s3://b/k")).expect("a name"))
+    }
+
+    fn open(&self) -> Result<ObjectFile, Error> {
+        ObjectFile::open(self.object())
+    }
+
+    fn requests(&self) -> usize {
+        self.count.load(Ordering::SeqCst)
+    }
+}
+
+fn serve(stream: TcpStream, answer: &Answer, count: &AtomicUsize, seen: &Mutex<Vec<Request>>) {
+    let mut reader = BufReader::new(stream.try_clone().expect("a stream"));
+    let mut line = String::new();
+    if reader.read_line(&mut line).unwrap_or(0) == 0 {
+        return;
+    }
+    let (mut headers, mut length) = (String::from("\n"), 0);
+    loop {
+        let mut header = String::new();
+        if reader.read_line(&mut header).unwrap_or(0) == 0 || header.trim().is_empty() {
+            break;
+        }
+        let (name, value) = header.trim().split_once(':').expect("a header");
+        let (name, value) = (name.to_lowercase(), value.trim());
+        if name == "content-length" {
+            length = value.parse().expect("a number");
+        }
+        headers.push_str(&format!("{name}: {value}\n"));
+    }
+    let mut body = vec![0; length];
+    let _ = reader.read_exact(&mut body);
+    let request = Request { line, headers };
+    let bytes = answer(&request, count.fetch_add(1, Ordering::SeqCst));
+    seen.lock().expect("no panic").push(request);
+    // Whoever asked may be gone by now.
+    let _ = (&stream).write_all(&bytes);
+}
+
+const SIZE: usize = 3 << 20;
+
+fn byte(at: usize) -> u8 {
+    u8::try_from(at / 7 % 251).expect("small")
+}
+
+fn contents(from: usize, end: usize) -> Vec<u8> {
+    (from..end).map(byte).collect()
+}
+
+/// A good answer to a request for a range.
+fn good(request: &Request) -> Vec<u8> {
+    let (from, end) = request.range();
+    ranged((from, end.min(SIZE)), "\"tag\"", &contents(from, end.min(SIZE)))
+}
+
+fn ranged((from, end): (usize, usize), tag: &str, body: &[u8]) -> Vec<u8> {
+    let head = format!(
+        "HTTP/1.1 206 Partial\r\nETag: {tag}\r\nContent-Range: bytes {from}-{}/{SIZE}\r\n\
+         Content-Length: {}\r\nConnection: close\r\n\r\n",
+        end - 1,
+        body.len()
+    );
+    [head.as_bytes(), body].concat()
+}
+
+fn plain(status: &str, headers: &str, body: &str) -> Vec<u8> {
+    let length = body.len();
+    format!(
+        "HTTP/1.1 {status}\r\n{headers}Content-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+    )
+    .into_bytes()
+}
+
+/// Reads a range of an object that opens well, and which the server then answers as `answer` does.
+fn read_of(
+    length: usize,
+    answer: impl Fn(&Request) -> Vec<u8> + Send + Sync + 'static,
+) -> (Result<(), Error>, usize) {
+    let server = Server::new(move |request, number| match number {
+        0 => good(request),
+        _ => answer(request),
+    });
+    let file = server.open().expect("opens");
+    let mut out = vec![0; length];
+    let started = Instant::now();
+    let done = file.read(&mut out, 1 << 20);
+    assert!(started.elapsed() < Duration::from_secs(20), "it waited for {:?}", started.elapsed());
+    if done.is_ok() {
+        assert_eq!(out, contents(1 << 20, (1 << 20) + length), "wrong bytes");
+    }
+    (done, server.requests() - 1)
+}
+
+#[test]
+fn a_good_server_gives_the_bytes_of_any_range() {
+    let server = Server::new(|request, _| good(request));
+    let file = server.open().expect("opens");
+    assert_eq!(file.length(), SIZE as u64);
+    // What is in the first block was read when it was opened.
+    let mut out = [0; 512];
+    file.read(&mut out, 0).expect("reads");
+    assert_eq!((server.requests(), out.to_vec()), (1, contents(0, 512)));
+    for (at, length) in [(40_000, 10), (65_530, 20), (0, SIZE), (SIZE - 1, 1), (1 << 20, 100_000)] {
+        let mut out = vec![0; length];
+        file.read(&mut out, at as u64).expect("reads");
+        assert_eq!(out, contents(at, at + length), "{length} bytes at {at}");
+    }
+    let known = server.requests();
+    file.read(&mut out, 40_000).expect("reads");
+    assert_eq!(server.requests(), known, "a block is kept");
+    assert!(file.read(&mut out, SIZE as u64 - 10).is_err());
+}
+
+#[test]
+fn one_block_after_the_other_is_read_ahead_of() {
+    let server = Server::new(|request, _| good(request));
+    let file = server.open().expect("opens");
+    let mut out = vec![0; 4096];
+    for at in (0..SIZE).step_by(4096) {
+        file.read(&mut out, at as u64).expect("reads");
+        assert_eq!(out, contents(at, at + 4096));
+    }
+    assert!(server.requests() < 12, "{} requests", server.requests());
+}
+
+#[test]
+fn what_will_be_read_is_fetched_at_the_same_time() {
+    let server = Server::new(|request, number| {
+        if number > 0 {
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        good(request)
+    });
+    let file = server.open().expect("opens");
+    let places: Vec<usize> = (1..9).map(|number| number * 300_000).collect();
+    let started = Instant::now();
+    for at in &places {
+        file.will_read(HostOffset::new(*at as u64), 8);
+    }
+    let mut out = [0; 8];
+    for at in &places {
+        file.read(&mut out, *at as u64).expect("reads");
+        assert_eq!(out.to_vec(), contents(*at, at + 8));
+    }
+    let (took, requests) = (started.elapsed(), server.requests());
+    assert!(took < Duration::from_millis(1200), "one after the other: {took:?}");
+    assert_eq!(requests, 9);
+}
+
+#[test]
+fn what_breaks_off_is_asked_for_again_and_then_told() {
+    for length in [100, 200_000] {
+        let (done, requests) = read_of(length, |request| {
+            let whole = good(request);
+            whole[..whole.len() - 50].to_vec()
+        });
+        let error = done.expect_err("short");
+        assert_eq!((error.kind, requests), (Kind::Unreachable, 5), "{error}");
+        assert!(error.to_string().contains("s3://b/k"), "{error}");
+    }
+}
+
+#[test]
+fn a_server_that_is_busy_is_asked_again() {
+    let server = Server::new(|request, number| match number {
+        1 | 2 => plain("503 Slow Down", "", "<Error><Code>SlowDown</Code></Error>"),
+        _ => good(request),
+    });
+    let file = server.open().expect("opens");
+    let mut out = [0; 100];
+    file.read(&mut out, 1 << 20).expect("reads");
+    assert_eq!((server.requests(), out.to_vec()), (4, contents(1 << 20, (1 << 20) + 100)));
+    let (done, requests) = read_of(100, |_| plain("500 X", "", ""));
+    assert_eq!((done.expect_err("fails").kind, requests), (Kind::Unreachable, 5));
+}
+
+#[test]
+fn another_range_is_no_answer() {
+    let shifted = |request: &Request| {
+        let (from, end) = request.range();
+        ranged((from + 1, end + 1), "\"tag\"", &contents(from + 1, end + 1))
+    };
+    let (done, requests) = read_of(100, shifted);
+    assert_eq!((done.expect_err("fails").kind, requests), (Kind::Odd, 1));
+    let whole = |_: &Request| plain("200 OK", "ETag: \"tag\"\r\n", &"x".repeat(SIZE));
+    assert_eq!(read_of(100, whole).0.expect_err("fails").kind, Kind::Odd);
+    let none = |_: &Request| plain("206 OK", "ETag: \"tag\"\r\n", &"x".repeat(100));
+    assert_eq!(read_of(100, none).0.expect_err("fails").kind, Kind::Odd);
+    let huge = "bytes 0-18446744073709551615/18446744073709551615";
+    let huge = format!("ETag: \"tag\"\r\nContent-Range: {huge}\r\n");
+    assert_eq!(
+        read_of(100, move |_| plain("206 OK", &huge, "x")).0.expect_err("fails").kind,
+        Kind::Odd
+    );
+}
+
+#[test]
+fn an_object_that_is_another_one_is_told_whatever_the_server_heeds() {
+    let other = |request: &Request| {
+        let (from, end) = request.range();
+        ranged((from, end), "\"other\"", &contents(from, end))
+    };
+    assert_eq!(read_of(100, other).0.expect_err("fails").kind, Kind::Changed);
+    for status in ["412 Precondition Failed", "404 Not Found", "416 Range"] {
+        let (done, requests) = read_of(100, move |_| plain(status, "", ""));
+        assert_eq!((done.expect_err("fails").kind, requests), (Kind::Changed, 1), "{status}");
+    }
+}
+
+#[test]
+fn a_body_without_an_end_is_not_read_for_good() {
+    let endless = |request: &Request| {
+        let (from, end) = request.range();
+        let head = format!(
+            "HTTP/1.1 206 Partial\r\nETag: \"tag\"\r\nContent-Range: bytes {from}-{}/{SIZE}\r\n\
+             Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n",
+            end - 1
+        );
+        let chunk = [b"100000\r\n".to_vec(), vec![b'x'; 0x10_0000], b"\r\n".to_vec()].concat();
+        [head.into_bytes(), chunk.repeat(8)].concat()
+    };
+    let (done, _) = read_of(100, endless);
+    assert_eq!(done.expect_err("fails").kind, Kind::Unreachable);
+    // Nor is a head.
+    let (done, _) =
+        read_of(100, |_| [b"HTTP/1.1 206 X\r\n".to_vec(), b"a: b\r\n".repeat(1 << 18)].concat());
+    assert_eq!(done.expect_err("fails").kind, Kind::Unreachable);
+}
+
+#[test]
+fn a_server_that_says_nothing_is_not_waited_for() {
+    let server = Server::new(|_, _| {
+        std::thread::sleep(Duration::from_secs(60));
+        Vec::new()
+    });
+    let started = Instant::now();
+    let error = server.open().map(|_| ()).expect_err("fails");
+    assert_eq!(error.kind, Kind::Unreachable, "{error}");
+    assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
+    // Nobody listens.
+    let server = Server { address: "http://127.0.0.1:1".into(), ..server };
+    let error = server.open().map(|_| ()).expect_err("fails");
+    assert_eq!(error.kind, Kind::Unreachable, "{error}");
+}
+
+#[test]
+fn redirections_are_not_followed() {
+    let server =
+        Server::new(|_, _| plain("307 Elsewhere", "Location: http://127.0.0.1:1/b/k\r\n", ""));
+    let error = server.open().map(|_| ()).expect_err("fails");
+    assert_eq!((error.kind, server.requests()), (Kind::Odd, 1), "{error}");
+}
+
+#[test]
+fn refusals_are_told_apart_and_hold_no_secret() {
+    for (status, code, kind) in [
+        ("404 Not Found", "NoSuchKey", Kind::Missing),
+        ("404 Not Found", "NoSuchBucket", Kind::NoBucket),
+        ("403 Forbidden", "InvalidAccessKeyId", Kind::Denied),
+        ("400 Bad Request", "Odd<b>", Kind::Odd),
+        ("501 No", "NotImplemented", Kind::Odd),
+    ] {
+        let body = format!(
+            "<Error><Code>{code}</Code><AWSAccessKeyId>SECRETID</AWSAccessKeyId>\
+             <Message>\x1b[2J SECRETID</Message></Error>"
+        );
+        let server = Server::new(move |_, _| plain(status, "", &body));
+        let error = server.open().map(|_| ()).expect_err("fails");
+        assert_eq!((error.kind, server.requests()), (kind, 1), "{error}");
+        let text = format!("{error} {error:?} {:?}", std::io::Error::from(error.clone()));
+        assert!(!text.contains("SECRET") && !text.contains('\x1b'), "{text}");
+        // It was signed all the same, and not in its address.
+        let seen = server.seen.lock().expect("no panic");
+        assert!(seen[0].headers.contains("\nauthorization: AWS4-HMAC-SHA256 Credential=SECRETID/"));
+        assert!(!seen[0].line.contains("SECRETID"), "{}", seen[0].line);
+        assert!(!seen[0].headers.contains("SECRETKEY"));
+    }
+}
+
+#[test]
+fn an_empty_object_is_a_file_without_a_byte() {
+    let server = Server::new(|request, _| match request.line.starts_with("HEAD") {
+        true => plain("200 OK", "ETag: \"tag\"\r\n", ""),
+        false => plain("416 Range", "", ""),
+    });
+    let file = server.open().expect("opens");
+    assert_eq!(file.length(), 0);
+    assert!(file.read(&mut [0], 0).is_err());
+}
+
+/// Bytes to be sent.
+fn storage(length: usize) -> calve_testkit::Memory {
+    calve_testkit::Memory::new(contents(0, length))
+}
+
+fn sent(server: &Server, length: usize) -> Result<String, Error> {
+    let object = server.object();
+    let upload = Upload::begin(&object, None)?;
+    let pieces = calve_store::pieces::all_new(length as u64);
+    upload.put(&pieces, &storage(length), None, &false.into(), &|_| {})?;
+    upload.complete(&Condition::IsNew, length as u64)
+}
+
+const BEGUN: &str =
+    "<InitiateMultipartUploadResult><UploadId>N</UploadId></InitiateMultipartUploadResult>";
+
+#[test]
+fn an_upload_that_comes_to_nothing_is_given_up() {
+    // The part, or the end of it, does not work.
+    for fails in ["PUT", "POST /b/k?uploadId"] {
+        let server = Server::new(move |request, _| {
+            let line = &request.line;
+            if line.starts_with(fails) {
+                plain("403 No", "", "<Error><Code>AccessDenied</Code></Error>")
+            } else if line.starts_with("POST /b/k?uploads") {
+                plain("200 OK", "", BEGUN)
+            } else if line.starts_with("HEAD") {
+                plain("404 No", "", "")
+            } else if line.starts_with("DELETE /b/k?uploadId=N") {
+                plain("204 Gone", "", "")
+            } else {
+                plain("200 OK", "ETag: \"x\"\r\n", "")
+            }
+        });
+        let error = sent(&server, 1000).expect_err("fails");
+        assert_eq!(error.kind, Kind::Denied, "{error}");
+        let seen = server.seen.lock().expect("no panic");
+        let last = &seen.last().expect("requests").line;
+        assert!(last.starts_with("DELETE /b/k?uploadId=N"), "{fails}: {last}");
+    }
+}
+
+#[test]
+fn a_part_that_arrived_otherwise_is_sent_again_and_then_told() {
+    let server = Server::new(|request, _| match request.line.split(' ').next() {
+        Some("POST") => plain("200 OK", "", BEGUN),
+        Some("PUT") => plain("200 OK", "ETag: \"00000000000000000000000000000000\"\r\n", ""),
+        _ => plain("204 Gone", "", ""),
+    });
+    let error = sent(&server, 1000).expect_err("fails");
+    assert_eq!(error.kind, Kind::Unreachable, "{error}");
+    let seen = server.seen.lock().expect("no panic");
+    let parts = seen.iter().filter(|request| request.line.starts_with("PUT")).count();
+    assert_eq!(parts, 5);
+    let part = seen.iter().find(|request| request.line.starts_with("PUT")).expect("a part");
+    assert!(part.headers.contains("\ncontent-length: 1000\n"), "{}", part.headers);
+    assert!(part.headers.contains("\ncontent-md5: "), "{}", part.headers);
+}
+
+#[test]
+fn an_end_that_tells_of_a_failure_in_its_body_is_one() {
+    let server = Server::new(|request, _| {
+        let line = &request.line;
+        if line.starts_with("POST /b/k?uploads") {
+            plain("200 OK", "", BEGUN)
+        } else if line.starts_with("POST") {
+            plain(
+                "200 OK",
+                "",
+                "<?xml version=\"1.0\"?>\n<Error><Code>PreconditionFailed</Code></Error>",
+            )
+        } else if line.starts_with("HEAD") {
+            plain("404 No", "", "")
+        } else {
+            plain("200 OK", "ETag: \"x\"\r\n", "")
+        }
+    });
+    let error = sent(&server, 1000).expect_err("fails");
+    assert_eq!(error.kind, Kind::Exists, "{error}");
+}
