@@ -111,6 +111,54 @@ fn an_archive_migrates_by_every_way_with_the_disks_that_it_had_and_comes_back_to
 }
 
 #[test]
+fn upgraded_disks_are_digested_as_their_guests_see_them() {
+    let (bench, truth) = archive(1);
+    let root = bench.file("tree").canonicalize().expect("a folder");
+    for way in ["upgrade", "convert"] {
+        scan_and_plan(&bench, &["--way", way]);
+        bench.ok(&["migrate", "-q", "--digests", "plan"]);
+        let report = bench.run(&["report", "--output", "json", "plan"]).json();
+        let mut compared = 0;
+        for image in report["images"].as_array().expect("images") {
+            let path = PathBuf::from(image["filename"].as_str().expect("a path"));
+            let name = path.strip_prefix(&root).expect("below").to_string_lossy().into_owned();
+            let Some(entry) = truth.of(&name).filter(|_| image["result"] == "migrated") else {
+                continue;
+            };
+            let is_secret = truth.chain(entry).iter().any(|layer| layer.passphrase.is_some());
+            if is_secret || image["strategy"] == "rebase" {
+                assert_eq!(image["disk-blake3"], Value::Null, "{name}");
+                continue;
+            }
+            assert_eq!(image["disk-blake3"].as_str(), entry.digest.as_deref(), "{way}: {name}");
+            compared += 1;
+        }
+        assert!(compared >= 10, "{way}: only {compared} digests");
+        bench.ok(&["migrate", "-q", "--undo", "1", "plan"]);
+        fs::remove_file(bench.file("catalogue")).expect("removed");
+    }
+}
+
+#[test]
+fn a_disk_with_another_digest_than_before_stops_everything_and_its_family_is_what_it_was() {
+    let bench = two_families();
+    scan_and_plan(&bench, &[]);
+    let before = files(&bench.file("tree"));
+    let words = ["migrate", "-q", "--digests", "--jobs", "1", "plan"];
+    // As if another digest had been taken, of a run that is killed when all is switched.
+    bench.ok(&["migrate", "-q", "--canary", "0", "plan"]);
+    let journal = rusqlite::Connection::open(bench.file("catalogue")).expect("a catalogue");
+    let sql = "CREATE TRIGGER other AFTER INSERT ON migrated_image WHEN NEW.digest NOT NULL BEGIN \
+               UPDATE migrated_image SET digest = 'ff' WHERE run = NEW.run AND family = NEW.family \
+               AND place = NEW.place; END";
+    journal.execute(sql, []).expect("a trigger");
+    let killed = bench.run(&[&words[..], &["--after", "kill -9 $PPID"]].concat());
+    assert_eq!(killed.code, None);
+    bench.fails(17, "reads otherwise than before", &words);
+    assert!(before == files(&bench.file("tree")), "not to the bit");
+}
+
+#[test]
 fn no_image_is_migrated_over_another_base_than_its_own() {
     let mut has_guessed = false;
     for seed in seeds("CALVE_PLAN_CASES", 8) {

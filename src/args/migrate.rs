@@ -60,6 +60,10 @@ pub(crate) struct CarryArgs {
     /// Begin no further family when those that were begun have so many bytes
     #[arg(long, value_name = "SIZE")]
     pub(crate) max_bytes: Option<String>,
+    /// Take BLAKE3 of upgraded disks too, as their guests see them, before and after: each overlay
+    /// reads all that it lies on
+    #[arg(long)]
+    pub(crate) digests: bool,
     /// Run this in a shell before anything is done with an image
     #[arg(long, value_name = "COMMAND")]
     pub(crate) before: Option<String>,

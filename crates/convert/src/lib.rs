@@ -31,3 +31,4 @@ pub use options::{
     Base, Cache, Control, Copying, EmptyFormat, Filled, Loss, Options, Phase, Placement, Progress,
     Qcow2Options, Salvage, Summary, TargetFormat,
 };
+pub use verify::digest;

@@ -1,6 +1,7 @@
 //! Verification: the result is opened afresh, read by the code that reads every image, and
 //! compared with what was read of the source.
 
+use std::num::NonZeroUsize;
 use std::sync::atomic::Ordering;
 
 use calve_disk::units::{GuestOffset, GuestRange, in_memory};
@@ -33,7 +34,7 @@ pub(crate) fn run(
     if disk.virtual_size() < size {
         return Err(mismatch(disk.virtual_size()));
     }
-    if digest_of(&disk, size, options, control)? != *expected {
+    if digest(&disk, size, options.threads, control)? != *expected {
         return Err(mismatch(first_difference(source, &disk)?));
     }
     match rest_is_zero(&disk, size, options)? {
@@ -59,7 +60,17 @@ fn open(output: &Output, options: &Options) -> Result<Disk> {
     Ok(Disk::open(&output.path, &open)?)
 }
 
-fn digest_of(disk: &Disk, size: u64, options: &Options, control: &Control) -> Result<blake3::Hash> {
+/// BLAKE3 of the first `size` bytes of a disk: what `b3sum` says of the raw disk. What lies behind
+/// the disk's end is zeros.
+///
+/// # Errors
+/// [`Error::Disk`] where bytes are lost or cannot be read; [`Error::Stopped`].
+pub fn digest(
+    disk: &Disk,
+    size: u64,
+    threads: NonZeroUsize,
+    control: &Control,
+) -> Result<blake3::Hash> {
     let next = std::sync::atomic::AtomicU64::new(0);
     let leaves = size.div_ceil(LEAF);
     let tree = Turnstile::new(Tree::default());
@@ -94,7 +105,7 @@ fn digest_of(disk: &Disk, size: u64, options: &Options, control: &Control) -> Re
             (control.progress)(Progress { phase: Phase::Verifying, done, total: size });
         }
     };
-    crew::run(options.threads, || tree.close(), work)?;
+    crew::run(threads, || tree.close(), work)?;
     Ok(tree.into_inner().finish())
 }
 

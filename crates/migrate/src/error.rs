@@ -40,6 +40,12 @@ pub enum Error {
         /// Why not.
         why: String,
     },
+    /// A disk does not read as it did before.
+    #[error("{}: reads otherwise than before it was upgraded", path.display())]
+    Mismatch {
+        /// The image.
+        path: PathBuf,
+    },
     /// A hook did not end well.
     #[error("{}: the hook {hook} {what}", path.display())]
     Hook {
@@ -174,6 +180,7 @@ impl Error {
             Self::References(_) => Cause::Refused,
             Self::Changed { .. } => Cause::Changed,
             Self::Refused { .. } => Cause::Refused,
+            Self::Mismatch { .. } => Cause::Mismatch,
             Self::Hook { .. } => Cause::Hook,
             Self::Journal { .. } => Cause::Host,
             Self::HalfWay { failure, .. }

@@ -163,6 +163,10 @@ impl Families<'_> {
             step::switch(site, of(family, record)?, record)?;
             self.journal().set_image(site.run, record)?;
         }
+        for record in records.iter() {
+            stopped(site)?;
+            step::compare(site, of(family, record)?, record)?;
+        }
         self.follow(site.run, family.number)?;
         for record in records.iter() {
             self.hooks.after(site, of(family, record)?.image)?;

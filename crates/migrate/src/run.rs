@@ -25,7 +25,7 @@ const MOST_JOBS: usize = 64;
 /// Families that have to be over before a share of failures means something.
 const ENOUGH: u64 = 10;
 
-/// When a run goes no further.
+/// What is done with each family, and when a run goes no further.
 pub struct Limits<'a> {
     /// So many families of each kind, and then no more.
     pub canary: Option<usize>,
@@ -37,6 +37,8 @@ pub struct Limits<'a> {
     pub places: Option<&'a [usize]>,
     /// What may be used up.
     pub budget: Budget,
+    /// Whether disks that are upgraded are digested too, before and after.
+    pub digests: bool,
 }
 
 /// What came of a run.
@@ -67,8 +69,8 @@ impl Summary {
     }
 }
 
-/// Carries out a plan; `configurations` follow its families, where there are any. `stop` is heeded, and set where a result did not read as its source: then
-/// nothing may go on.
+/// Carries out a plan; `configurations` follow its families, where there are any. `stop` is heeded,
+/// and set where a result did not read as its source: then nothing may go on.
 ///
 /// # Errors
 /// What the journal says. Whatever else fails is the failure of a family, and told as an event.
@@ -224,6 +226,7 @@ impl Run<'_> {
             run: self.record.number,
             kept: &self.record.kept,
             stop: self.stop,
+            digests: self.limits.digests,
             threads: NonZeroUsize::new(processors / jobs).unwrap_or(NonZeroUsize::MIN),
             rate: settings.rate.map(|rate| (rate / share).max(1)),
         }
@@ -238,9 +241,9 @@ impl Run<'_> {
             }
             Outcome::Known => summary.known += 1,
             Outcome::Failed { cause: Cause::Stopped, .. } => summary.left += 1,
-            Outcome::Failed { cause, .. } => {
+            Outcome::Failed { cause, problem } => {
                 *summary.failed.entry(*cause).or_default() += 1;
-                let why = self.halts(*cause, &summary);
+                let why = self.halts((*cause, problem), &summary);
                 if let Some(why) = why.filter(|_| summary.halted.is_none()) {
                     summary.left += u64::try_from(self.queue.clear()).unwrap_or(u64::MAX);
                     summary.halted = Some(why.clone());
@@ -252,10 +255,11 @@ impl Run<'_> {
     }
 
     /// Why no further family may begin, after a failure.
-    fn halts(&self, cause: Cause, summary: &Summary) -> Option<String> {
+    fn halts(&self, (cause, problem): (Cause, &str), summary: &Summary) -> Option<String> {
         if cause == Cause::Mismatch {
             self.stop.store(true, Ordering::Relaxed);
-            return Some("a result did not read as its source: nothing goes on".into());
+            let why = "a result did not read as its source: nothing goes on";
+            return Some(format!("{why}: {problem}"));
         }
         let (failed, over) = (summary.failures(), summary.failures() + summary.done);
         #[expect(clippy::cast_precision_loss, reason = "a share needs no 53 bits")]

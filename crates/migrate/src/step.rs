@@ -4,12 +4,13 @@
 //! it came. Preparing changes no image, and switching is one step of the file system, or an upgrade,
 //! which is one sector.
 
+mod digest;
 mod rebase;
 mod replace;
 mod upgrade;
 
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 use calve_disk::Format;
@@ -25,6 +26,8 @@ pub(crate) struct Site<'a> {
     pub(crate) run: i64,
     pub(crate) kept: &'a Kept,
     pub(crate) stop: &'a AtomicBool,
+    /// Whether disks that are upgraded are digested too.
+    pub(crate) digests: bool,
     /// Threads for one image.
     pub(crate) threads: NonZeroUsize,
     /// Bytes a second that one conversion may write.
@@ -38,7 +41,11 @@ pub(crate) struct Of<'a> {
     pub(crate) family: &'a Family,
 }
 
-impl Of<'_> {
+fn undescribed(path: &Path) -> Error {
+    Error::refused(path, "is a base that the plan does not describe")
+}
+
+impl<'a> Of<'a> {
     /// The name that is recorded of the base, where that is another one than before.
     fn other_base_name(self) -> Option<Vec<u8>> {
         let base = self.image.base.as_ref().filter(|_| self.image.base_moved)?;
@@ -50,22 +57,35 @@ impl Of<'_> {
     fn bases(self) -> Result<Vec<(PathBuf, Format)>> {
         let mut bases = Vec::new();
         let mut above = self.image;
-        while let Some(path) = &above.base {
-            let order = above.base_order;
-            let base = self.family.images.iter().find(|image| Some(image.order) == order);
-            // A plan that was edited may have lost it, or have a circle.
-            let base = base.filter(|_| bases.len() < self.family.images.len());
-            let format = base.and_then(|base| match base.format.as_deref() {
+        for base in self.layers()? {
+            let format = match base.format.as_deref() {
                 None => Some(Format::Raw),
                 Some(name) => Format::from_name(name),
-            });
-            let (Some(base), Some(format)) = (base, format) else {
-                return Err(Error::refused(&path.0, "is a base that the plan does not describe"));
+            };
+            // By the name under which it was found.
+            let (Some(path), Some(format)) = (&above.base, format) else {
+                return Err(undescribed(&base.path.0));
             };
             bases.push((path.0.clone(), format));
             above = base;
         }
         Ok(bases)
+    }
+
+    /// The images behind the image, the nearest first.
+    fn layers(self) -> Result<Vec<&'a Image>> {
+        let mut layers: Vec<&Image> = Vec::new();
+        let mut above = self.image;
+        while let Some(path) = &above.base {
+            let order = above.base_order;
+            let base = self.family.images.iter().find(|image| Some(image.order) == order);
+            // A plan that was edited may have lost it, or have a circle.
+            let base = base.filter(|_| layers.len() < self.family.images.len());
+            let base = base.ok_or_else(|| undescribed(&path.0))?;
+            layers.push(base);
+            above = base;
+        }
+        Ok(layers)
     }
 }
 
@@ -139,12 +159,18 @@ pub(crate) fn discard(record: &ImageRecord) -> Result<()> {
 /// Makes what has to be there before anything is switched, and looks at what would keep it from
 /// being done.
 pub(crate) fn prepare(site: &Site<'_>, of: Of<'_>, record: &mut ImageRecord) -> Result<()> {
+    digest::take(site, of, record)?;
     match record.strategy {
         Strategy::Upgrade => upgrade::survey(site, of),
         strategy if strategy.replaces() => replace::make(site, of, record),
         Strategy::Rebase => rebase::plan(of, record),
         _ => Ok(()),
     }
+}
+
+/// Fails where a disk that was digested before its family was switched reads otherwise now.
+pub(crate) fn compare(site: &Site<'_>, of: Of<'_>, record: &ImageRecord) -> Result<()> {
+    digest::compare(site, of, record)
 }
 
 /// Does what makes the image a migrated one. Where it is one already, that is seen.

@@ -274,6 +274,7 @@ impl Members<'_> {
             format: facts.map(|facts| facts.format.clone()),
             packed: fate.tables.is_some_and(|tables| tables.is_packed),
             encrypted: self.is_encrypted(place),
+            virtual_size: facts.and_then(|facts| facts.virtual_size),
             dialect: facts.and_then(|facts| facts.dialect.clone()),
             producer: facts.and_then(|facts| facts.producer.clone()),
             stamp: Stamp {

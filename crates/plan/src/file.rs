@@ -17,7 +17,7 @@ const MAX_LINE: u64 = 1 << 20;
 #[serde(tag = "kind", rename_all = "kebab-case")]
 enum Line {
     Plan(Head),
-    Image(Image),
+    Image(Box<Image>),
     Room(Room),
     Total(Total),
 }
@@ -33,7 +33,7 @@ pub fn write(plan: &Plan, out: &mut dyn Write) -> std::io::Result<()> {
     };
     line(Line::Plan(plan.head.clone()))?;
     for image in plan.families.iter().flat_map(|family| &family.images) {
-        line(Line::Image(image.clone()))?;
+        line(Line::Image(Box::new(image.clone())))?;
     }
     for room in &plan.rooms {
         line(Line::Room(*room))?;
@@ -123,6 +123,7 @@ impl<'a> PlanReader<'a> {
                 Some(Line::Room(room)) => self.rooms.push(room),
                 Some(Line::Total(total)) => self.end(total, family.as_ref())?,
                 Some(Line::Image(image)) => {
+                    let image = *image;
                     let ended = self.add(&mut family, image);
                     if let Some(ended) = ended.map_err(|what| self.lines.wrong(&what))? {
                         self.note(&ended);

@@ -198,6 +198,9 @@ pub struct Image {
     pub packed: bool,
     /// Whether its disk is encrypted.
     pub encrypted: bool,
+    /// Bytes of its disk, where the catalogue knows.
+    #[serde(default)]
+    pub virtual_size: Option<u64>,
     /// In which dialect of version 1 it is.
     pub dialect: Option<String>,
     /// Who is likely to have written it.

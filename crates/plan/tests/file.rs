@@ -21,6 +21,7 @@ fn image(family: u64, (order, of): (u64, u64), path: &[u8], size: u64) -> Image 
         format: Some("qcow".into()),
         packed: true,
         encrypted: false,
+        virtual_size: Some(4096),
         dialect: None,
         producer: Some("QEMU".into()),
         stamp: Stamp { device: 1, inode: u64::MAX, size, modified: -5 },

@@ -83,6 +83,7 @@ pub(crate) fn carry_out(
         is_open: &is_open,
         places,
         budget: budget(args)?,
+        digests: args.digests,
     };
     if !is_open() && !args.quiet {
         let window = window.map(|window| window.to_string()).unwrap_or_default();

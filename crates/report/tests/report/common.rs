@@ -127,6 +127,7 @@ pub(crate) fn planned(family: u64, path: &Path, strategy: Strategy) -> Family {
         format: Some("qcow".into()),
         packed: false,
         encrypted: false,
+        virtual_size: None,
         dialect: Some("qemu".into()),
         producer: None,
         stamp: Stamp { device: 1, inode: family, size: 1000 * family, modified: 1 },

@@ -27,6 +27,7 @@ fn family(number: u64, path: &str, device: u64) -> Family {
         format: Some("qcow".into()),
         packed: false,
         encrypted: false,
+        virtual_size: None,
         dialect: None,
         producer: None,
         stamp: Stamp { device, inode: 1, size: 5 << 20, modified: 1 },

@@ -1,0 +1,61 @@
+//! Digests of disks that are upgraded: as their guests see them, through all that they lie on, before
+//! their family is switched and when all of it is.
+
+use calve_convert::Control;
+use calve_disk::{Disk, Format, OpenOptions};
+use calve_plan::Strategy;
+
+use super::{Of, Site};
+use crate::error::{Error, Result};
+use crate::journal::ImageRecord;
+
+/// Notes the digest of the disk as it is now, where that is wanted and can be had.
+pub(super) fn take(site: &Site<'_>, of: Of<'_>, record: &mut ImageRecord) -> Result<()> {
+    let Some(size) = wanted(site, of)? else { return Ok(()) };
+    record.digest = Some(digest(site, of, (Format::Qcow1, size), |format, _| format)?);
+    Ok(())
+}
+
+/// Fails where the disk is another one than before.
+pub(super) fn compare(site: &Site<'_>, of: Of<'_>, record: &ImageRecord) -> Result<()> {
+    let Some(before) = &record.digest else { return Ok(()) };
+    let Some(size) = wanted(site, of)? else { return Ok(()) };
+    let after = digest(site, of, (Format::Qcow2, size), |format, strategy| {
+        let is_new = strategy == Strategy::Upgrade || strategy.replaces();
+        if is_new { Format::Qcow2 } else { format }
+    })?;
+    match after == *before {
+        true => Ok(()),
+        false => Err(Error::Mismatch { path: record.path.clone() }),
+    }
+}
+
+/// Bytes of the disk, where it is to be digested. New files are digested as they are made, and what
+/// is encrypted cannot be read.
+fn wanted(site: &Site<'_>, of: Of<'_>) -> Result<Option<u64>> {
+    let is_upgraded = matches!(of.image.strategy, Strategy::Upgrade | Strategy::Reflink);
+    if !site.digests || !is_upgraded || of.image.encrypted {
+        return Ok(None);
+    }
+    let is_secret = of.layers()?.iter().any(|layer| layer.encrypted);
+    Ok(of.image.virtual_size.filter(|_| !is_secret))
+}
+
+/// BLAKE3 of the disk in this format and size; `then` says which format a base has now, of which
+/// the plan says which it had.
+fn digest(
+    site: &Site<'_>,
+    of: Of<'_>,
+    (format, size): (Format, u64),
+    then: impl Fn(Format, Strategy) -> Format,
+) -> Result<String> {
+    let mut options =
+        OpenOptions { format: Some(format), with_bases: true, ..OpenOptions::default() };
+    for ((path, format), layer) in of.bases()?.into_iter().zip(of.layers()?) {
+        options.bases.push(path);
+        options.base_formats.push(then(format, layer.strategy));
+    }
+    let disk = Disk::open(&of.image.path.0, &options)?;
+    let control = Control { stop: site.stop, progress: &|_| {} };
+    Ok(calve_convert::digest(&disk, size, site.threads, &control)?.to_hex().to_string())
+}
