@@ -22,15 +22,19 @@ fn families(count: usize, words: &[&str]) -> Bench {
     bench
 }
 
-/// Starts a worker of the only shard, and waits until its command has made the file `begun`.
-fn begun(bench: &Bench, hook: &str) -> Child {
+/// Starts a worker of the only shard.
+fn start(bench: &Bench, hook: &str) -> Child {
     let words = ["work", "-q", "--plan", "plan", "--shard", "0/1", "--before", hook];
     let mut command = bench.command(&words);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    let worker = command.spawn().expect("starts");
+    command.spawn().expect("starts")
+}
+
+/// Waits until its command has made the file `begun`.
+fn wait_for_begun(bench: &Bench) {
     for _ in 0..1000 {
         if bench.file("begun").exists() {
-            return worker;
+            return;
         }
         std::thread::sleep(Duration::from_millis(10));
     }
@@ -81,7 +85,8 @@ fn a_command_that_wants_the_terminal_is_a_failure_and_no_run_that_hangs() {
 fn what_a_command_has_started_is_ended_when_its_shell_has_gone() {
     let bench = families(1, &[]);
     let hook = "(trap '' TERM; touch begun; sleep 60; sleep 60) & echo $! >child; wait";
-    let worker = begun(&bench, hook);
+    let worker = start(&bench, hook);
+    wait_for_begun(&bench);
     let asked = Instant::now();
     assert_eq!(terminate(worker), Some(85));
     assert!(asked.elapsed() < Duration::from_secs(7), "{:?}", asked.elapsed());
@@ -96,7 +101,8 @@ fn a_command_that_ends_badly_a_moment_before_the_end_is_stopped_and_did_not_fail
     let bench = two_families();
     scan_and_plan(&bench, &[]);
     // As one that looks at how what it has started ended.
-    let worker = begun(&bench, "touch begun; exit 143");
+    let worker = start(&bench, "touch begun; exit 143");
+    wait_for_begun(&bench);
     std::thread::sleep(Duration::from_millis(800));
     assert_eq!(terminate(worker), Some(85));
     let merge = ["merge-reports", "--output", "json", "plan.shards"];
