@@ -459,7 +459,7 @@ fn manifests_are_as_kubernetes_and_calve_have_them() {
         return qemu::skipped("kubernetes-validate is not installed: scripts/manifests --install");
     }
     assert_eq!(said.code, Some(0), "{}{}", said.out, said.err);
-    assert!(said.out.contains("5 manifests"), "{}", said.out);
+    assert!(said.out.contains("6 manifests"), "{}", said.out);
 }
 
 #[test]
