@@ -102,7 +102,7 @@ impl Code {
 }
 
 /// What is printed and returned where something did not work.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Failure {
     pub(crate) code: Code,
     /// The fact: one line.

@@ -11,6 +11,7 @@ mod differential;
 mod documents;
 mod evidence;
 mod examine;
+mod hooks;
 mod hostile;
 #[cfg(not(debug_assertions))]
 mod instructions;

@@ -203,6 +203,11 @@ fn one_worker_has_a_shard_and_no_plan_is_carried_out_in_two_ways_at_once() {
     bench.fails(15, "another process", &["migrate", "plan"]);
     bench.fails(15, "in use", &["migrate", "--undo", "1", journal]);
     bench.fails(15, "in use", &["migrate", "--list", journal]);
+    let asked = Instant::now();
+    bench.fails(15, "its worker is at work", &["report", "--journal", journal, "plan"]);
+    assert!(asked.elapsed() < Duration::from_secs(10), "{:?}", asked.elapsed());
+    std::os::unix::fs::symlink(bench.file(journal), bench.file("link")).expect("a link");
+    bench.fails(15, "in use", &["migrate", "--undo", "1", "link"]);
     bench.ok(&["work", "-q", "--plan", "plan", "--shard", "1/2"]);
     bench.fails(75, "not finished: 0", &["merge-reports", "plan.shards"]);
     bench.write("go", b"");
@@ -213,6 +218,12 @@ fn one_worker_has_a_shard_and_no_plan_is_carried_out_in_two_ways_at_once() {
     assert_eq!(said[0]["families"]["done"].as_u64().map(|done| done > 0), Some(true));
     // What `migrate` would write to it, `work` would not know.
     bench.fails(18, "of one shard", &["migrate", "plan", "--journal", journal]);
+    bench.fails(18, "of one shard", &["migrate", "plan", "--journal", "link"]);
+    // An undo that cannot be keeps the report, and one over a link removes it.
+    bench.fails(18, "no run 99", &["migrate", "--undo", "99", journal]);
+    bench.ok(&["merge-reports", "plan.shards"]);
+    bench.ok(&["migrate", "-q", "--undo", "1", "link"]);
+    bench.fails(75, "have no report: 0", &["merge-reports", "plan.shards"]);
 }
 
 #[test]
@@ -249,7 +260,11 @@ fn families_begin_only_while_the_budget_lasts() {
         let words = ["work", "--plan", "plan", "--shard", "0/1", "-j", "1", "--max-bytes", "1"];
         match done {
             6 => drop(bench.ok(&words)),
-            _ => drop(bench.fails(75, "the budget is reached", &words)),
+            // Those that are done already are no part of what was not begun.
+            _ => {
+                let left = format!("the budget is reached: {} families", 6 - done);
+                bench.fails(75, &left, &words);
+            }
         }
         assert_eq!(migrated(&bench), done);
     }
@@ -258,6 +273,9 @@ fn families_begin_only_while_the_budget_lasts() {
     bench.fails(75, "6 families were not begun", &["migrate", "plan", "--max-duration", "0s"]);
     assert_eq!(migrated(&bench), 0);
     bench.fails(64, "is no length of time", &["migrate", "plan", "--max-duration", "5"]);
+    let work = ["work", "--plan", "plan", "--shard", "0/1", "--max-duration", "5"];
+    bench.fails(64, "is no length of time", &work);
+    assert!(!bench.file("plan.shards").exists(), "written before the words were understood");
     bench.ok(&["migrate", "-q", "plan", "--max-duration", "1h", "--max-bytes", "1G"]);
     assert_eq!(migrated(&bench), 6);
 }
@@ -280,6 +298,69 @@ fn families_that_fail_are_told_once_for_all_shards() {
     assert!(said.out.contains("1 families failed"), "{}", said.out);
     let json = bench.run(&["merge-reports", "--output", "json", "plan.shards"]).json();
     assert_eq!((&json["failed"][0]["cause"], &json["total"]["done"]), (&"hook".into(), &1.into()));
+}
+
+#[test]
+fn a_family_that_is_half_way_is_told_with_its_reason_and_is_later_work() {
+    let bench = two_families();
+    scan_and_plan(&bench, &["--way", "convert"]);
+    // What somebody wrote to since is not taken back.
+    let hook = "case $CALVE_IMAGE in *c.qcow) printf x >>$CALVE_IMAGE; exit 3;; esac";
+    let work = ["work", "--plan", "plan", "--shard", "0/1", "--after", hook];
+    bench.fails(75, "1 family could neither be migrated nor be taken back", &work);
+    let said = bench.fails(75, "1 of 1 shards are not finished", &["merge-reports", "plan.shards"]);
+    assert!(said.out.contains("is half way: "), "{}", said.out);
+    assert!(said.out.contains("is not finished: 1 family could"), "{}", said.out);
+    let merged = bench.run(&["merge-reports", "--output", "json", "plan.shards"]).json();
+    assert_eq!(
+        (&merged["open"][0]["cause"], &merged["total"]["done"]),
+        (&"hook".into(), &1.into())
+    );
+    assert_eq!(merged["failed"], serde_json::json!([]));
+    // A result that did not read as its source stays one.
+    let report = String::from_utf8(bench.read("plan.shards/shard-0-of-1.report")).expect("text");
+    bench.write("other", report.replace("\"cause\":\"hook\"", "\"cause\":\"mismatch\"").as_bytes());
+    bench.fails(17, "did not read as its source", &["merge-reports", "other"]);
+}
+
+#[test]
+fn how_it_went_comes_before_what_kept_it_from_being_told() {
+    let full = || Stdio::from(fs::File::options().write(true).open("/dev/full").expect("opens"));
+    let run = |bench: &Bench, words: &[&str]| {
+        let output = bench.command(words).stdout(full()).output().expect("runs");
+        Said::of(&output)
+    };
+    let bench = six_families();
+    for words in [
+        &["work", "--plan", "plan", "--shard", "0/1", "--max-bytes", "1", "-j", "1"][..],
+        &["migrate", "plan", "--max-duration", "0s"],
+    ] {
+        for events in [None, Some("--events=/dev/full")] {
+            let words: Vec<&str> = words.iter().copied().chain(events).collect();
+            let said = run(&bench, &words);
+            assert_eq!(said.code, Some(75), "{words:?}: {}", said.err);
+            assert!(said.err.contains("No space left"), "{words:?}: {}", said.err);
+        }
+    }
+    // Where all went well, that it was not told is what is wrong.
+    let said = run(&bench, &["work", "--plan", "plan", "--shard", "0/1"]);
+    assert_eq!(said.code, Some(1), "{}", said.err);
+    assert_eq!(migrated(&bench), 6);
+}
+
+#[test]
+fn a_socket_that_nobody_listens_on_any_more_makes_room() {
+    let bench = six_families();
+    let words = ["work", "-q", "--plan", "plan", "--shard", "0/1", "--control", "socket"];
+    bench.write("socket", b"no socket");
+    bench.fails(18, "listening", &words);
+    assert_eq!(bench.read("socket"), b"no socket");
+    fs::remove_file(bench.file("socket")).expect("removed");
+    let listener = std::os::unix::net::UnixListener::bind(bench.file("socket")).expect("binds");
+    bench.fails(18, "listening", &words);
+    drop(listener);
+    bench.ok(&words);
+    assert!(!bench.file("socket").exists());
 }
 
 #[test]
@@ -312,6 +393,9 @@ fn reports_that_do_not_belong_together_are_refused() {
         with(&texts[1], from, to);
         bench.fails(18, why, &["merge-reports", &first, "other"]);
     }
+    // One that would be waited for, for ever.
+    nix::unistd::mkfifo(&bench.file("pipe"), nix::sys::stat::Mode::S_IRWXU).expect("a pipe");
+    bench.fails(18, "no regular file", &["merge-reports", &first, "pipe"]);
     // One that was cut, at every line.
     let lines: Vec<&str> = texts[1].lines().collect();
     for count in 0..lines.len() {
@@ -375,7 +459,7 @@ fn manifests_are_as_kubernetes_and_calve_have_them() {
         return qemu::skipped("kubernetes-validate is not installed: scripts/manifests --install");
     }
     assert_eq!(said.code, Some(0), "{}{}", said.out, said.err);
-    assert!(said.out.contains("5 manifests"), "{}", said.out);
+    assert!(said.out.contains("6 manifests"), "{}", said.out);
 }
 
 #[test]

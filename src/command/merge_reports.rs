@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 
-use calve_migrate::shard::{Merged, merge, reports_in};
+use calve_migrate::shard::{Failed, Merged, merge, reports_in};
 use serde_json::json;
 
 use crate::args::{MergeArgs, Shape};
-use crate::command::{migrate::carry, plan};
+use crate::command::plan;
 use crate::exit::{Code, Failure};
 use crate::print;
 
@@ -18,10 +18,7 @@ pub(crate) fn run(args: &MergeArgs) -> Result<Code, Failure> {
             false => paths.push(named.clone()),
         }
     }
-    let plan = match &args.plan {
-        None => None,
-        Some(path) => Some((plan::read(path)?, carry::digest(path)?)),
-    };
+    let plan = args.plan.as_deref().map(plan::read_whole).transpose()?;
     let merged = merge(&paths, plan.as_ref().map(|(plan, digest)| (plan, &**digest)))?;
     match args.output {
         Shape::Json => print::json(&document(&merged))?,
@@ -87,6 +84,14 @@ fn text(merged: &Merged) -> String {
         let (shard, family) = (failed.shard, failed.family);
         text.push_str(&format!("shard {shard}, family {family}: {cause}: {problem}\n"));
     }
+    for open in &merged.open {
+        let problem = match &*open.problem {
+            "" => "its worker was ended in the middle of it".into(),
+            problem => calve_disk::open::escaped(problem.as_bytes()),
+        };
+        let (shard, family) = (open.shard, open.family);
+        text.push_str(&format!("shard {shard}, family {family}: is half way: {problem}\n"));
+    }
     for (shard, why) in &merged.unfinished {
         let why = why.as_deref().unwrap_or("its worker was not heard of since it began");
         let why = calve_disk::open::escaped(why.as_bytes());
@@ -96,17 +101,20 @@ fn text(merged: &Merged) -> String {
 }
 
 fn document(merged: &Merged) -> serde_json::Value {
-    let failed = merged.failed.iter().map(|failed| {
-        json!({
-            "shard": failed.shard, "family": failed.family, "cause": failed.cause,
-            "problem": failed.problem,
-        })
-    });
+    let list = |families: &[Failed]| {
+        let families = families.iter().map(|failed| {
+            json!({
+                "shard": failed.shard, "family": failed.family, "cause": failed.cause,
+                "problem": failed.problem,
+            })
+        });
+        families.collect::<Vec<_>>()
+    };
     let unfinished = merged.unfinished.iter();
     let unfinished = unfinished.map(|(shard, why)| json!({ "shard": shard, "why": why }));
     json!({
         "plan-digest": merged.plan_digest, "shards": merged.shards, "is-whole": merged.is_whole(),
         "missing-shards": merged.missing, "unfinished-shards": unfinished.collect::<Vec<_>>(),
-        "total": merged.total, "failed": failed.collect::<Vec<_>>(),
+        "total": merged.total, "failed": list(&merged.failed), "open": list(&merged.open),
     })
 }

@@ -30,27 +30,32 @@ pub(crate) fn run(args: &MigrateArgs, program: &str) -> Result<Code, Failure> {
     if action.list {
         return list(args);
     }
-    let plan = plan::read(&args.file)?;
+    let understood = carry::understand(&args.carry)?;
+    let (plan, digest) = plan::read_whole(&args.file)?;
     let file = lock(&args.file, File::try_lock)?;
     let configurations = configurations::find(args, &plan, program)?;
     let path = args.journal.clone().unwrap_or_else(|| plan.head.catalogue.0.clone());
-    if Shard::of_journal(&path).is_some() {
+    if Shard::of_journal(&real(&path)).is_some() {
         let text = format!("{}: is the journal of one shard", path.display());
         return Err(Failure::new(Code::Refused, text).next("calve work goes on with a shard"));
     }
     let journal = Journal::open(&path)?;
-    let record = carry::begin(&journal, &args.file, (&plan, &carry::digest(&args.file)?))?;
+    let record = carry::begin(&journal, &args.file, (&plan, &digest))?;
     let (journal, plan) = (Mutex::new(journal), (&plan, &record, None));
     let applied = configurations.as_ref().filter(|_| args.apply_configs);
-    let summary = carry::carry_out(&args.carry, args.canary, plan, &journal, applied, program)?;
-    let patch = match configurations.filter(|_| !args.apply_configs) {
-        None => None,
-        Some(it) => Some(configurations::write_patch(args, &it, (&journal, record.number))?),
-    };
-    drop(file);
-    tell(args, &record, &summary, patch.as_ref())?;
+    let words = (&args.carry, &understood);
+    let (summary, told) = carry::carry_out(words, args.canary, plan, &journal, applied, program)?;
     let stopped = |_| Some(exit::stopped().next("run the same again to go on"));
-    let code = carry::code(&summary, stopped)?;
+    let code = carry::code(&summary, stopped);
+    let told = told.and_then(|()| {
+        let patch = match configurations.filter(|_| !args.apply_configs) {
+            None => None,
+            Some(it) => Some(configurations::write_patch(args, &it, (&journal, record.number))?),
+        };
+        tell(args, &record, &summary, patch.as_ref())
+    });
+    drop(file);
+    let code = carry::ended(code, told, program)?;
     if let Some(count) = args.canary.filter(|_| code != Code::Partly && !args.carry.quiet) {
         let text = format!(
             "only {count} families of each kind were meant: look at them, then go on without \
@@ -118,6 +123,11 @@ struct Held {
     shard: Option<(Shard, File)>,
 }
 
+/// Where a file really is, where it is.
+pub(crate) fn real(path: &Path) -> PathBuf {
+    path.canonicalize().unwrap_or_else(|_| path.to_owned())
+}
+
 /// The journal of a plan, or that in a catalogue, or of a shard.
 fn journal_of(args: &MigrateArgs) -> Result<Held, Failure> {
     let path = match &args.journal {
@@ -131,6 +141,8 @@ fn journal_of(args: &MigrateArgs) -> Result<Held, Failure> {
         let text = format!("{}: there is no such journal", path.display());
         return Err(Failure::new(Code::Failed, text).next("name it with --journal"));
     }
+    // A link may bear any name.
+    let path = real(&path);
     let Some(shard) = Shard::of_journal(&path) else {
         return Ok(Held { journal: Journal::open(&path)?, shard: None });
     };
@@ -142,6 +154,7 @@ fn undo(args: &MigrateArgs, number: i64, program: &str) -> Result<Code, Failure>
     let Held { journal, shard } = journal_of(args)?;
     let journal = Mutex::new(journal);
     let _lock = lock_run(&journal, number, shard.is_some())?;
+    calve_migrate::can_end(&journal, number)?;
     if let Some((shard, _)) = &shard {
         let path = journal.lock().unwrap_or_else(PoisonError::into_inner).path().to_owned();
         shard.forget_report(folder_of(&path))?;

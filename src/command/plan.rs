@@ -48,6 +48,14 @@ pub(crate) fn run(args: &PlanArgs, program: &str) -> Result<Code, Failure> {
     Ok(Code::Done)
 }
 
+/// Reads a plan, and says the BLAKE3 of what was read.
+pub(crate) fn read_whole(path: &Path) -> Result<(Plan, String), Failure> {
+    let bytes = std::fs::read(path)
+        .map_err(|error| Failure::from(calve_disk::Error::host("reading the plan", path, error)))?;
+    let digest = blake3::hash(&bytes).to_hex().to_string();
+    Ok((calve_plan::read(path, &mut &*bytes)?, digest))
+}
+
 /// Reads a plan.
 pub(crate) fn read(path: &Path) -> Result<Plan, Failure> {
     let file = File::open(path)

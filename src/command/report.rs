@@ -1,16 +1,20 @@
 //! `report`: what a run came to, and whether any version 1 image remains. Nothing is touched.
 
+use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use calve_disk::{Named, PendingFile};
+use calve_disk::{Named, PendingFile, folder_of};
+use calve_migrate::shard::Shard;
 use calve_report::{Report, Sources};
 
 use crate::args::{ReportArgs, ReportShape};
+use crate::command::migrate::real;
 use crate::exit::{Code, Failure};
 
 pub(crate) fn run(args: &ReportArgs) -> Result<Code, Failure> {
+    let _lock = lock(args)?;
     let sources = Sources::open(&args.file, args.journal.as_deref(), args.run)?;
     let report = Report::new(&sources, env!("CARGO_PKG_VERSION"), now())?;
     let write = |out: &mut dyn Write| match args.output {
@@ -37,6 +41,17 @@ pub(crate) fn run(args: &ReportArgs) -> Result<Code, Failure> {
     }
     let is_watched = args.watch_exit && !report.certificate.is_given();
     Ok(if is_watched { Code::Corruption } else { Code::Done })
+}
+
+/// Locks the shard whose journal is read, if it is one's: its worker lets nobody read it.
+fn lock(args: &ReportArgs) -> Result<Option<File>, Failure> {
+    let path = real(args.journal.as_deref().unwrap_or(&args.file));
+    match Shard::of_journal(&path) {
+        None => Ok(None),
+        Some(shard) => shard.lock_for_reading(folder_of(&path)).map_err(|error| {
+            Failure::from(error).next("its worker is at work: wait for it, or read what it tells")
+        }),
+    }
 }
 
 /// Seconds since 1970.

@@ -27,16 +27,16 @@ const STEP: Duration = Duration::from_millis(100);
 pub(crate) fn run(args: &WorkArgs, program: &str) -> Result<Code, Failure> {
     // First of all: as the first process of a container it would not even be ended by a signal.
     signals::install()?;
-    end_in_time(program);
+    end_in_time(program)?;
+    let understood = carry::understand(&args.carry)?;
     let variable = |name: &str| std::env::var(name).ok();
     let shard = which::shard(args.shard.as_deref(), args.shards, &variable)?;
-    let plan = plan::read(&args.plan)?;
+    let (plan, plan_digest) = plan::read_whole(&args.plan)?;
     // Many of these at once, and no `migrate`.
     let file = lock(&args.plan, File::try_lock_shared)?;
     let folder = args.journals.clone().unwrap_or_else(|| beside(&args.plan));
     std::fs::create_dir_all(&folder)
         .map_err(|error| Failure::from(calve_disk::Error::host("making", &folder, error)))?;
-    let plan_digest = carry::digest(&args.plan)?;
     let agreed = Agreed { plan_digest, shards: shard.count, by: args.by.into() };
     agreed.keep(&folder).map_err(|error| {
         Failure::from(error).next("name another folder with --journals, or say as many as before")
@@ -56,21 +56,26 @@ pub(crate) fn run(args: &WorkArgs, program: &str) -> Result<Code, Failure> {
     shard::write(&folder, head.clone(), (&plan, &places), &journal)?;
     let journal = Mutex::new(journal);
     let families = (&plan, &record, Some(&*places));
-    let done = carry::carry_out(&args.carry, None, families, &journal, None, program);
+    let done =
+        carry::carry_out((&args.carry, &understood), None, families, &journal, None, program);
     let journal = journal.into_inner().unwrap_or_else(PoisonError::into_inner);
     let code = match &done {
-        Ok(summary) => carry::code(summary, |signal| stopped(signal, summary)),
-        Err(failure) => Err(Failure::new(failure.code, failure.text.clone())),
+        Ok((summary, _)) => carry::code(summary, |signal| stopped(signal, summary)),
+        Err(failure) => Err(failure.clone()),
     };
     let why = code.as_ref().err().map(|failure| failure.text.clone());
     let head = Head { status: Status::Unfinished, why, ..head };
     let reported = shard::write(&folder, head, (&plan, &places), &journal);
     drop((journal, held, file));
-    // What kept it from being carried out comes before what kept that from being told.
-    let summary = done?;
-    let (status, total) = reported?;
-    tell(args, (shard, &record), (&summary, status, &total))?;
-    code
+    // How it went comes before what kept that from being told.
+    let told = match done {
+        Err(_) => reported.map(drop).map_err(Failure::from),
+        Ok((summary, told)) => told.and_then(|()| {
+            let (status, total) = reported?;
+            tell(args, (shard, &record), (&summary, status, &total))
+        }),
+    };
+    carry::ended(code, told, program)
 }
 
 /// The folder of a plan's journals, where none is named.
@@ -82,9 +87,9 @@ fn beside(plan: &Path) -> PathBuf {
 
 /// Has SIGTERM end this process in time, whatever it waits for then: the next worker finds
 /// everything as after a crash, which loses nothing.
-fn end_in_time(program: &str) {
+fn end_in_time(program: &str) -> Result<(), Failure> {
     let program = program.to_owned();
-    std::thread::spawn(move || {
+    let watch = move || {
         while signals::received() != Some(TERM) {
             std::thread::sleep(STEP);
         }
@@ -96,12 +101,16 @@ fn end_in_time(program: &str) {
             .next("run the same again: it goes on from there");
         let code = failure.code;
         // Whoever reads what is said here may be what it waits for.
-        let said = std::thread::spawn(move || print::failure(&program, &failure));
-        while !said.is_finished() && asked.elapsed() < PATIENCE + Duration::from_secs(1) {
+        let said = std::thread::Builder::new().spawn(move || print::failure(&program, &failure));
+        let is_saying = || said.as_ref().is_ok_and(|said| !said.is_finished());
+        while is_saying() && asked.elapsed() < PATIENCE + Duration::from_secs(1) {
             std::thread::sleep(STEP);
         }
         std::process::exit(code.number().into());
-    });
+    };
+    let started = std::thread::Builder::new().spawn(watch);
+    let failed = |error| Failure::new(Code::Failed, format!("starting a thread: {error}"));
+    started.map(drop).map_err(failed)
 }
 
 /// The number of SIGTERM.

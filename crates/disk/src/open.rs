@@ -30,7 +30,7 @@ use crate::storage::{HostFile, Storage};
 pub use base::escaped;
 pub use elsewhere::{Elsewhere, Place};
 pub use file::open_for_reading;
-pub use lock::{is_in_use, lock_for_reading, lock_for_writing};
+pub use lock::{expect_lingering_locks, is_in_use, lock_for_reading, lock_for_writing};
 pub use named::OpenedFile;
 pub use probe::{Likeness, likeness};
 

@@ -123,6 +123,15 @@ pub fn release(journal: &Mutex<Journal>, number: i64, at_once: bool) -> Result<R
     Ok(released)
 }
 
+/// Asks whether [`undo`] or [`release`] would begin, and changes nothing.
+///
+/// # Errors
+/// As [`undo`].
+pub fn can_end(journal: &Mutex<Journal>, number: i64) -> Result<()> {
+    let journal = journal.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    wanted(&journal, number).map(drop)
+}
+
 fn wanted(journal: &Journal, number: i64) -> Result<RunRecord> {
     let run = journal.run(number)?;
     let refused = |why: String| Error::refused(journal.path(), why);

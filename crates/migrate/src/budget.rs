@@ -31,9 +31,14 @@ impl Spending {
         self.budget == Budget::default()
     }
 
+    /// Whether the time is over.
+    pub(crate) fn is_over(&self) -> bool {
+        self.budget.duration.is_some_and(|most| self.began.elapsed() >= most)
+    }
+
     /// Whether this family may begin; its bytes are used up then.
     pub(crate) fn take(&self, family: &Family) -> bool {
-        if self.budget.duration.is_some_and(|most| self.began.elapsed() >= most) {
+        if self.is_over() {
             return false;
         }
         let mut used = self.bytes.lock().unwrap_or_else(PoisonError::into_inner);

@@ -47,11 +47,13 @@ pub enum Outcome {
     },
     /// It was migrated before.
     Known,
-    /// It is as it was.
+    /// It is as it was, or half way.
     Failed {
         /// What the failure is about.
         cause: Cause,
         /// One line.
         problem: String,
+        /// Whether it is half way, so that the next run has to go on with it.
+        is_open: bool,
     },
 }

@@ -31,14 +31,16 @@ impl Families<'_> {
         self.journal.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether a family is migrated.
-    pub(crate) fn is_done(&self, run: i64, family: &Family) -> Result<bool> {
+    /// Whether a family is migrated, or was left half way: its new files are made, and may have the
+    /// places of its images.
+    pub(crate) fn is_begun(&self, run: i64, family: &Family) -> Result<bool> {
         let known = self.journal().family(run, family.number)?;
-        Ok(known.is_some_and(|known| known.state == FamilyState::Done))
+        let is_begun = |state| matches!(state, FamilyState::Done | FamilyState::Switching);
+        Ok(known.is_some_and(|known| is_begun(known.state)))
     }
 
     /// Migrates a family, or goes on with it where it was left. A failure that is not the
-    /// journal's is noted there, and the family is as it was.
+    /// journal's is noted there, and the family is as it was, or half way.
     pub(crate) fn migrate(&self, site: &Site<'_>, family: &Family) -> Result<Outcome> {
         let known = self.journal().family(site.run, family.number)?;
         let done = match known.map(|known| known.state) {
@@ -72,16 +74,14 @@ impl Families<'_> {
             Err(error @ Error::Journal { .. }) => Err(error),
             Err(error) => {
                 let (cause, problem) = (error.cause(), error.to_string());
-                let is_as_it_was = !matches!(
-                    error,
-                    Error::HalfWay { .. } | Error::Unreleased(_) | Error::Unfollowed(_)
-                );
-                if is_as_it_was {
-                    let failure = Some((cause, &*problem));
-                    let number = family.number;
-                    self.journal().set_family(site.run, number, FamilyState::Failed, failure)?;
+                let is_open = matches!(error, Error::HalfWay { .. } | Error::Unreleased(_));
+                if !matches!(error, Error::Unfollowed(_)) {
+                    let (journal, number) = (self.journal(), family.number);
+                    let known = journal.family(site.run, number)?.filter(|_| is_open);
+                    let state = known.map_or(FamilyState::Failed, |known| known.state);
+                    journal.set_family(site.run, number, state, Some((cause, &*problem)))?;
                 }
-                Ok(Outcome::Failed { cause, problem })
+                Ok(Outcome::Failed { cause, problem, is_open })
             }
         }
     }

@@ -1,12 +1,14 @@
 //! Commands of the user's that run before and after an image is migrated.
 
-use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use calve_plan::Image;
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{
+    Pid, Signal, WaitId, WaitIdOptions, kill_process_group, test_kill_process_group, waitid,
+};
 
 use crate::error::{Error, Result};
 use crate::step::Site;
@@ -18,7 +20,7 @@ const STEP: Duration = Duration::from_millis(10);
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// How much earlier a command may meet a signal than this program.
-const MOMENT: Duration = Duration::from_millis(300);
+const MOMENT: Duration = Duration::from_secs(2);
 
 /// Commands for a shell. They are told of the image by the variables `CALVE_IMAGE`,
 /// `CALVE_STRATEGY`, `CALVE_FAMILY` and `CALVE_RUN`; one that does not end with 0 makes the family
@@ -46,6 +48,7 @@ fn call(hook: &'static str, command: Option<&str>, site: &Site<'_>, image: &Imag
     let Some(command) = command else { return Ok(()) };
     let path = &image.path.0;
     let failed = |what: String| Error::Hook { path: path.clone(), hook, what };
+    calve_disk::open::expect_lingering_locks();
     let mut child = Command::new("/bin/sh")
         .args(["-c", command])
         .env("CALVE_IMAGE", path)
@@ -61,36 +64,73 @@ fn call(hook: &'static str, command: Option<&str>, site: &Site<'_>, image: &Imag
         .map_err(|error| failed(format!("could not be started: {error}")))?;
     let ended = ended(&mut child, site.stop);
     match ended.map_err(|error| failed(format!("could not be waited for: {error}")))? {
-        Some(status) if status.success() => Ok(()),
-        Some(status) => Err(failed(format!("ended with {status}"))),
-        None => Err(Error::Stopped),
+        Ended::With(status) if status.success() => Ok(()),
+        Ended::With(status) => Err(failed(format!("ended with {status}"))),
+        Ended::Asked => Err(Error::Stopped),
+        Ended::AtTerminal => {
+            Err(failed("uses the terminal, which a hook may not; it was ended".into()))
+        }
     }
 }
 
-/// How a command ended; `None` where it was made to, because the run stops.
-fn ended(child: &mut Child, stop: &AtomicBool) -> std::io::Result<Option<ExitStatus>> {
-    let mut asked = None;
+/// How a command ended.
+enum Ended {
+    /// By itself.
+    With(ExitStatus),
+    /// It was made to, because the run stops.
+    Asked,
+    /// It was made to: it waited for a terminal, for ever.
+    AtTerminal,
+}
+
+fn ended(child: &mut Child, stop: &AtomicBool) -> std::io::Result<Ended> {
+    let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    let group = group.ok_or(std::io::ErrorKind::InvalidData)?;
+    let mut status = None;
+    let mut asked: Option<Instant> = None;
     loop {
-        if let Some(status) = child.try_wait()? {
-            // Who ends this program may end all that it started too, and that a moment before.
-            let is_stopped = asked.is_some() || (status.signal().is_some() && stops_soon(stop));
-            // One that ended well has done what it was for, whatever was asked meanwhile.
-            return Ok((status.success() || !is_stopped).then_some(status));
+        if status.is_none() {
+            status = child.try_wait()?;
         }
-        let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-        match (asked, group) {
-            (None, Some(group)) if stop.load(Ordering::Relaxed) => {
-                asked = Some(Instant::now());
-                kill_process_group(group, Signal::TERM)?;
+        match (status, asked) {
+            // Who ends this program may end all that it started too, and that a moment before.
+            (Some(status), None) if status.success() || !stops_soon(stop) => {
+                return Ok(Ended::With(status));
             }
-            (Some(since), Some(group)) if since.elapsed() >= PATIENCE => {
+            (_, None) if stop.load(Ordering::Relaxed) => {
+                asked = Some(Instant::now());
+                // There may be nobody any more.
+                let _ = kill_process_group(group, Signal::TERM);
+            }
+            // What the shell has started may be there still when it has gone.
+            (Some(status), Some(_)) if test_kill_process_group(group).is_err() => {
+                return Ok(asked_to(status));
+            }
+            (_, Some(since)) if since.elapsed() >= PATIENCE => {
+                let _ = kill_process_group(group, Signal::KILL);
+                return Ok(asked_to(child.wait()?));
+            }
+            (None, _) if waits_for_terminal(group)? => {
                 kill_process_group(group, Signal::KILL)?;
                 child.wait()?;
-                return Ok(None);
+                return Ok(Ended::AtTerminal);
             }
             _ => std::thread::sleep(STEP),
         }
     }
+}
+
+/// What an end that was asked for means: a command that ended well has done what it was for.
+fn asked_to(status: ExitStatus) -> Ended {
+    if status.success() { Ended::With(status) } else { Ended::Asked }
+}
+
+/// Whether a command is stopped because it uses the terminal, which only the group of this program
+/// may. Nobody would tell it to go on.
+fn waits_for_terminal(shell: Pid) -> std::io::Result<bool> {
+    let look = WaitIdOptions::STOPPED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    let by = waitid(WaitId::Pid(shell), look)?.and_then(|status| status.stopping_signal());
+    Ok([Signal::TTIN, Signal::TTOU].iter().any(|signal| by == Some(signal.as_raw())))
 }
 
 /// Whether the run is to stop now, or in a moment.

@@ -29,7 +29,7 @@ mod run;
 pub mod shard;
 mod step;
 
-pub use back::{Released, Undone, release, undo};
+pub use back::{Released, Undone, can_end, release, undo};
 pub use budget::Budget;
 pub use configurations::{Configurations, Noted, Patches};
 pub use dials::{Dials, Settings};

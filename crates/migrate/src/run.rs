@@ -50,6 +50,8 @@ pub struct Summary {
     pub known: u64,
     /// Families that failed, and are as they were, by what the failure is about.
     pub failed: BTreeMap<Cause, u64>,
+    /// Those of them that are half way instead: the next run goes on with these.
+    pub open: u64,
     /// Families that were not begun.
     pub left: u64,
     /// Whether some were not begun because the budget was used up.
@@ -163,6 +165,12 @@ impl Run<'_> {
             let family = match self.queue.next(&self.dials.now()) {
                 Next::Nothing => return,
                 Next::Family(family) if (self.limits.is_open)() => family,
+                // Nobody waits for hours that come when the time is over.
+                Next::Family(family) if self.spending.is_over() => {
+                    self.spent();
+                    self.queue.over(family);
+                    continue;
+                }
                 Next::Family(family) => {
                     self.queue.put_back(family);
                     self.dials.wait();
@@ -183,17 +191,18 @@ impl Run<'_> {
         }
     }
 
-    /// Whether the budget lasts for a family. One that is migrated already takes nothing.
+    /// Whether the budget lasts for a family. One that is migrated already takes nothing, and one that
+    /// is half way is settled whatever that takes. When a family was too much, none begins any more.
     fn is_afforded(&self, family: &Family) -> Result<bool> {
         Ok(self.spending.is_free()
-            || self.families.is_done(self.record.number, family)?
-            || self.spending.take(family))
+            || self.families.is_begun(self.record.number, family)?
+            || (!self.summary().is_spent && self.spending.take(family)))
     }
 
-    /// Leaves the family that could not begin, and all that wait.
+    /// Leaves the family that could not begin.
     fn spent(&self) {
         let mut summary = self.summary();
-        summary.left += 1 + u64::try_from(self.queue.clear()).unwrap_or(u64::MAX - 1);
+        summary.left += 1;
         summary.is_spent = true;
     }
 
@@ -240,8 +249,9 @@ impl Run<'_> {
                 summary.missing += missing;
             }
             Outcome::Known => summary.known += 1,
-            Outcome::Failed { cause: Cause::Stopped, .. } => summary.left += 1,
-            Outcome::Failed { cause, problem } => {
+            Outcome::Failed { cause: Cause::Stopped, is_open: false, .. } => summary.left += 1,
+            Outcome::Failed { cause, problem, is_open } => {
+                summary.open += u64::from(*is_open);
                 *summary.failed.entry(*cause).or_default() += 1;
                 let why = self.halts((*cause, problem), &summary);
                 if let Some(why) = why.filter(|_| summary.halted.is_none()) {

@@ -69,7 +69,8 @@ impl Shard {
         format!("shard-{}-of-{}.{end}", self.index, self.count)
     }
 
-    /// The shard whose journal has this path, if it is one's.
+    /// The shard whose journal has this path, if it is one's. Only the real path says it: a link may
+    /// bear any name.
     pub fn of_journal(path: &Path) -> Option<Self> {
         let name = path.file_name()?.to_str()?;
         let numbers = name.strip_prefix("shard-")?.strip_suffix(".journal")?;
@@ -89,6 +90,23 @@ impl Shard {
         let file = file.map_err(|error| Error::host("opening", &path, error))?;
         match file.try_lock() {
             Ok(()) => Ok(file),
+            Err(TryLockError::WouldBlock) => Err(calve_disk::Error::InUse { path }.into()),
+            Err(TryLockError::Error(error)) => Err(Error::host("locking", &path, error)),
+        }
+    }
+
+    /// Locks it against its worker only, to read its journal; nothing where it was never locked.
+    ///
+    /// # Errors
+    /// As [`Self::lock`].
+    pub fn lock_for_reading(self, folder: &Path) -> Result<Option<File>> {
+        let path = folder.join(self.name("lock"));
+        let file = match File::open(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            file => file.map_err(|error| Error::host("opening", &path, error))?,
+        };
+        match file.try_lock_shared() {
+            Ok(()) => Ok(Some(file)),
             Err(TryLockError::WouldBlock) => Err(calve_disk::Error::InUse { path }.into()),
             Err(TryLockError::Error(error)) => Err(Error::host("locking", &path, error)),
         }

@@ -17,12 +17,6 @@ use crate::command::scan;
 use crate::exit::{Code, Failure};
 use crate::{print, signals, size};
 
-/// BLAKE3 of a plan's file.
-pub(crate) fn digest(path: &Path) -> Result<String, Failure> {
-    let failed = |error| Failure::from(calve_disk::Error::host("reading the plan", path, error));
-    Ok(blake3::hash(&std::fs::read(path).map_err(failed)?).to_hex().to_string())
-}
-
 /// The run of a plan with this digest: the one that was begun, or a new one.
 pub(crate) fn begin(
     journal: &Journal,
@@ -33,6 +27,23 @@ pub(crate) fn begin(
         .canonicalize()
         .map_err(|error| Failure::from(calve_disk::Error::host("reading the plan", path, error)))?;
     Ok(journal.begin(&path, digest, &plan.head.wishes.kept)?)
+}
+
+/// What the words of a command line mean.
+pub(crate) struct Understood {
+    settings: Settings,
+    budget: Budget,
+    /// The share of families that may fail, 0 to 1.
+    most_failures: f64,
+}
+
+/// Finds words that make no sense, before anything is written.
+pub(crate) fn understand(args: &CarryArgs) -> Result<Understood, Failure> {
+    if !(0.0..=100.0).contains(&args.max_failures) {
+        return Err(Failure::usage("--max-failures: is not a share from 0 to 100"));
+    }
+    let (settings, budget) = (settings(args)?, budget(args)?);
+    Ok(Understood { settings, budget, most_failures: args.max_failures / 100.0 })
 }
 
 fn settings(args: &CarryArgs) -> Result<Settings, Failure> {
@@ -62,27 +73,27 @@ fn duration(text: &str) -> Result<Duration, Failure> {
     })
 }
 
+/// What came of families, and whether it could be told to the end.
+pub(crate) type Carried = (Summary, Result<(), Failure>);
+
 /// Carries out a plan, or the families at `places` of it.
 pub(crate) fn carry_out(
-    args: &CarryArgs,
+    (args, understood): (&CarryArgs, &Understood),
     canary: Option<usize>,
     (plan, record, places): (&Plan, &RunRecord, Option<&[usize]>),
     journal: &Mutex<Journal>,
     configurations: Option<&Configurations>,
     program: &str,
-) -> Result<Summary, Failure> {
-    let dials = Dials::new(settings(args)?);
-    if !(0.0..=100.0).contains(&args.max_failures) {
-        return Err(Failure::usage("--max-failures: is not a share from 0 to 100"));
-    }
+) -> Result<Carried, Failure> {
+    let dials = Dials::new(understood.settings);
     let window = plan.head.wishes.window.filter(|_| !args.any_time);
     let is_open = || window.is_none_or(is_now);
     let limits = Limits {
         canary,
-        most_failures: args.max_failures / 100.0,
+        most_failures: understood.most_failures,
         is_open: &is_open,
         places,
-        budget: budget(args)?,
+        budget: understood.budget,
         digests: args.digests,
     };
     if !is_open() && !args.quiet {
@@ -113,8 +124,25 @@ pub(crate) fn carry_out(
             &tell,
         )
     })?;
-    teller.finish(&summary)?;
-    Ok(summary)
+    let told = teller.finish(&summary);
+    Ok((summary, told))
+}
+
+/// What a run ends with where it could not be told as well: how it went comes first, and what kept it
+/// from being told is a note.
+pub(crate) fn ended(
+    code: Result<Code, Failure>,
+    told: Result<(), Failure>,
+    program: &str,
+) -> Result<Code, Failure> {
+    match (code, told) {
+        (Ok(Code::Done), Err(failure)) => Err(failure),
+        (code, Err(failure)) => {
+            print::note(program, &failure.text);
+            code
+        }
+        (code, Ok(())) => code,
+    }
 }
 
 /// Says at its end that a run is over.
@@ -133,16 +161,20 @@ fn is_now(window: Window) -> bool {
     window.holds(minute.unsigned_abs())
 }
 
-/// A run as a line for people; `of` says which.
-pub(crate) fn line(of: &str, summary: &Summary) -> String {
-    let families = |count: u64| match count {
+fn families(count: u64) -> String {
+    match count {
         1 => "1 family".to_owned(),
         count => format!("{count} families"),
-    };
+    }
+}
+
+/// A run as a line for people; `of` says which.
+pub(crate) fn line(of: &str, summary: &Summary) -> String {
     let mut line = format!("{of}: {} migrated", families(summary.done));
     for (count, what) in [
         (summary.known, "were before"),
-        (summary.failures(), "failed and are as they were"),
+        (summary.failures() - summary.open, "failed and are as they were"),
+        (summary.open, "failed and are half way"),
         (summary.left, "were not begun"),
     ] {
         if count > 0 {
@@ -159,12 +191,17 @@ pub(crate) fn code(
 ) -> Result<Code, Failure> {
     if summary.failed.contains_key(&Cause::Mismatch) {
         let text = summary.halted.clone().unwrap_or_default();
-        return Err(Failure::new(Code::Mismatch, text).next(
-            "its family is as it was; test this machine's memory and disks before anything else",
-        ));
+        return Err(Failure::new(Code::Mismatch, text)
+            .next("test this machine's memory and disks before anything else"));
     }
     if let Some(failure) = signals::received().and_then(stopped) {
         return Err(failure);
+    }
+    if summary.open > 0 {
+        let families = families(summary.open);
+        let text = format!("{families} could neither be migrated nor be taken back at once");
+        return Err(Failure::new(Code::Later, text)
+            .next("nothing is lost; run the same again to go on from there"));
     }
     if let Some(why) = &summary.halted {
         return Err(Failure::new(Code::Partly, why.clone())

@@ -1,7 +1,7 @@
 //! Words from outside while a run goes on: on a socket, and by SIGUSR2.
 
-use std::io::{BufRead, BufReader, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::io::{BufRead, BufReader, ErrorKind, Write};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -31,7 +31,7 @@ pub(super) struct Listener {
 
 impl Listener {
     pub(super) fn bind(path: &Path) -> Result<Self, Failure> {
-        let bound = UnixListener::bind(path).and_then(|listener| {
+        let bound = bind(path).and_then(|listener| {
             std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
             listener.set_nonblocking(true)?;
             Ok(Self { listener, path: path.to_owned() })
@@ -39,8 +39,24 @@ impl Listener {
         bound.map_err(|error| {
             let text = format!("{}: listening: {error}", path.display());
             Failure::new(Code::Refused, text)
-                .next("remove a socket that an ended run has left, or name another")
+                .next("name another: each run and each worker has its own")
         })
+    }
+}
+
+/// Listens at a path; a socket that a run has left which was killed makes room.
+fn bind(path: &Path) -> std::io::Result<UnixListener> {
+    let bound = UnixListener::bind(path);
+    let is_taken = bound.as_ref().is_err_and(|error| error.kind() == ErrorKind::AddrInUse);
+    if !is_taken || !path.symlink_metadata()?.file_type().is_socket() {
+        return bound;
+    }
+    match UnixStream::connect(path) {
+        Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
+            std::fs::remove_file(path)?;
+            UnixListener::bind(path)
+        }
+        _ => bound,
     }
 }
 

@@ -266,7 +266,8 @@ fn document(event: &Event<'_>) -> Value {
             match outcome {
                 Outcome::Done { missing } => document["missing-bytes"] = json!(missing),
                 Outcome::Known => {}
-                Outcome::Failed { cause, problem } => {
+                Outcome::Failed { cause, problem, is_open } => {
+                    document["is-open"] = json!(is_open);
                     document["cause"] = json!(cause.word());
                     document["problem"] = json!(escaped(problem.as_bytes()));
                 }
@@ -287,7 +288,7 @@ pub(crate) fn summary(run: i64, summary: &Summary) -> Value {
         summary.failed.iter().map(|(cause, it)| (cause.word().into(), json!(it))).collect();
     json!({
         "run": run, "done": summary.done, "known": summary.known, "failed": failed,
-        "left": summary.left, "missing-bytes": summary.missing, "halted": summary.halted,
+        "open": summary.open, "left": summary.left, "missing-bytes": summary.missing, "halted": summary.halted,
         "is-spent": summary.is_spent, "followed": summary.followed,
     })
 }

@@ -6,6 +6,8 @@
 
 use std::fs::File;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
@@ -20,6 +22,22 @@ const DENIED: libc::off_t = 200;
 const CONSISTENT_READ: libc::off_t = 0;
 const WRITE: libc::off_t = 1;
 const RESIZE: libc::off_t = 3;
+
+/// How long a lock of this process's own may outlive the file that it was taken with.
+const LINGERS: Duration = Duration::from_millis(500);
+
+/// How often it is looked whether it does.
+const STEP: Duration = Duration::from_millis(5);
+
+/// Whether locks linger.
+static LINGER: AtomicBool = AtomicBool::new(false);
+
+/// Says that this process starts others while it takes locks. Each of those has all open files of
+/// this one until it has become another program, and so long a lock stays that was given up here.
+/// From now on a file is not called in use before that cannot be the reason any more.
+pub fn expect_lingering_locks() {
+    LINGER.store(true, Ordering::Relaxed);
+}
 
 /// Locks a file that is to be read: others may read it, nobody may write or resize it.
 pub fn lock_for_reading(file: &File, path: &Path) -> Result<()> {
@@ -44,6 +62,20 @@ pub fn is_in_use(file: &File) -> bool {
 }
 
 fn lock(file: &File, path: &Path, used: &[libc::off_t], denied: &[libc::off_t]) -> Result<()> {
+    let began = Instant::now();
+    loop {
+        match try_lock(file, path, used, denied) {
+            Err(Error::InUse { .. })
+                if LINGER.load(Ordering::Relaxed) && began.elapsed() < LINGERS =>
+            {
+                std::thread::sleep(STEP);
+            }
+            done => return done,
+        }
+    }
+}
+
+fn try_lock(file: &File, path: &Path, used: &[libc::off_t], denied: &[libc::off_t]) -> Result<()> {
     let taken = used.iter().map(|n| USED + n).chain(denied.iter().map(|n| DENIED + n));
     let to_ask = used.iter().map(|n| DENIED + n).chain(denied.iter().map(|n| USED + n));
     for byte in taken {

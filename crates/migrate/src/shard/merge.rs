@@ -22,10 +22,13 @@ pub struct Merged {
     pub shards: u64,
     /// Shards without a report, by number.
     pub missing: Vec<u64>,
-    /// Shards that are not finished, with what their worker said last.
+    /// Shards that are not finished, with what their worker said last; nothing where it began, and was
+    /// not heard of since.
     pub unfinished: Vec<(u64, Option<String>)>,
     /// Families that failed.
     pub failed: Vec<Failed>,
+    /// Families that are half way, with what keeps them there where that is known.
+    pub open: Vec<Failed>,
     /// All of it in numbers.
     pub total: Total,
 }
@@ -38,11 +41,12 @@ impl Merged {
 
     /// Whether a result did not read as its source.
     pub fn has_mismatch(&self) -> bool {
-        self.failed.iter().any(|failed| failed.cause == Cause::Mismatch.word())
+        let mut all = self.failed.iter().chain(&self.open);
+        all.any(|failed| failed.cause == Cause::Mismatch.word())
     }
 }
 
-/// A family that failed.
+/// A family that failed, or is half way.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Failed {
     /// In which shard.
@@ -93,6 +97,7 @@ pub fn merge(paths: &[PathBuf], plan: Option<(&Plan, &str)>) -> Result<Merged> {
         missing: Vec::new(),
         unfinished: Vec::new(),
         failed: Vec::new(),
+        open: Vec::new(),
         total: Total::default(),
     };
     for path in paths {
@@ -130,10 +135,14 @@ pub fn merge(paths: &[PathBuf], plan: Option<(&Plan, &str)>) -> Result<Merged> {
         }
         match (head.status, &head.why) {
             (Status::Finished, _) => {}
-            (Status::Unfinished, why) => merged.unfinished.push((head.shard, why.clone())),
+            (Status::Unfinished, why) => {
+                let why = why.as_deref().unwrap_or("families are left");
+                merged.unfinished.push((head.shard, Some(why.to_owned())));
+            }
             (Status::Begun, _) => merged.unfinished.push((head.shard, None)),
         }
         merged.failed.extend(report.failed);
+        merged.open.extend(report.open);
         merged.total.add(&report.total);
     }
     let Some(first) = first else {
@@ -142,7 +151,9 @@ pub fn merge(paths: &[PathBuf], plan: Option<(&Plan, &str)>) -> Result<Merged> {
     (merged.plan_digest, merged.shards) = (first.plan_digest, first.shards);
     merged.missing = (0..first.shards).filter(|shard| !seen.contains_key(shard)).collect();
     merged.unfinished.sort_unstable();
-    merged.failed.sort_unstable_by_key(|failed| (failed.shard, failed.family));
+    for families in [&mut merged.failed, &mut merged.open] {
+        families.sort_unstable_by_key(|failed| (failed.shard, failed.family));
+    }
     Ok(merged)
 }
 
@@ -174,12 +185,18 @@ struct Report {
     head: Head,
     families: BTreeSet<u64>,
     failed: Vec<Failed>,
+    open: Vec<Failed>,
     total: Total,
 }
 
 /// Reads a report, and asserts that it is whole.
 fn read(path: &Path) -> Result<Report> {
-    let file = File::open(path).map_err(|error| Error::host("opening", path, error))?;
+    let failed = |error| Error::host("opening", path, error);
+    // One that nobody writes to would be waited for.
+    if !path.metadata().map_err(failed)?.is_file() {
+        return Err(Error::refused(path, "is no regular file, and so no report"));
+    }
+    let file = File::open(path).map_err(failed)?;
     let mut lines = Lines { path, line: 0, from: BufReader::new(file) };
     let Some(Line::Shard(head)) = lines.next()? else {
         return Err(lines.wrong("is not the first line of a report"));
@@ -190,7 +207,7 @@ fn read(path: &Path) -> Result<Report> {
     if !(1..=MOST_SHARDS).contains(&head.shards) || head.shard >= head.shards {
         return Err(lines.wrong("has no such shard"));
     }
-    let (mut families, mut failed) = (BTreeSet::new(), Vec::new());
+    let (mut families, mut failed, mut half) = (BTreeSet::new(), Vec::new(), Vec::new());
     let mut counted = Total::default();
     // The family whose images follow, and how many of them.
     let mut open = (0, 0);
@@ -202,8 +219,13 @@ fn read(path: &Path) -> Result<Report> {
                 }
                 counted.count(family.outcome);
                 open = (family.family, family.images);
-                if family.outcome == Outcome::Failed {
-                    failed.push(Failed {
+                let list = match family.outcome {
+                    Outcome::Failed => Some(&mut failed),
+                    Outcome::Open => Some(&mut half),
+                    Outcome::Done | Outcome::Left => None,
+                };
+                if let Some(list) = list {
+                    list.push(Failed {
                         shard: head.shard,
                         family: family.family,
                         cause: family.cause.unwrap_or_default(),
@@ -220,7 +242,7 @@ fn read(path: &Path) -> Result<Report> {
                 if lines.next()?.is_some() || (is_finished && total.left > 0) {
                     return Err(lines.wrong("says other than what stands above"));
                 }
-                return Ok(Report { head, families, failed, total });
+                return Ok(Report { head, families, failed, open: half, total });
             }
             Some(_) => return Err(lines.wrong("does not fit to what stands above")),
             None => return Err(lines.wrong("the report was cut: its total is missing")),

@@ -201,7 +201,8 @@ pub fn write(
             false => Status::Finished,
         };
         let run = head.run;
-        out.write(&Line::Shard(Head { status, ..head }))?;
+        let why = head.why.clone().filter(|_| status == Status::Unfinished);
+        out.write(&Line::Shard(Head { status, why, ..head }))?;
         for family in families {
             let known = known.get(&family.number);
             out.family(journal, run, (family.number, known), &mut total)?;
@@ -242,7 +243,7 @@ impl<W: Write> Lines<'_, W> {
             _ => Vec::new(),
         };
         total.count(outcome);
-        let failure = known.filter(|_| outcome == Outcome::Failed);
+        let failure = known.filter(|_| matches!(outcome, Outcome::Failed | Outcome::Open));
         self.write(&Line::Family(Family {
             family: number,
             outcome,

@@ -200,7 +200,7 @@ impl Screen {
                 }
             }
             Outcome::Known => self.known += 1,
-            Outcome::Failed { cause, problem } => {
+            Outcome::Failed { cause, problem, .. } => {
                 let failed = self.failed.entry(cause.word()).or_default();
                 failed.count += 1;
                 let problem = escaped(problem.as_bytes());

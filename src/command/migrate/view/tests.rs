@@ -78,6 +78,7 @@ fn half(plan: &Plan) -> Screen {
         let outcome = match place {
             2 => Outcome::Known,
             5 | 9 => Outcome::Failed {
+                is_open: false,
                 cause: Cause::NoSpace,
                 problem: "/srv/\u{1b}]0;title\u{7}: no room, and a long line about it".into(),
             },
