@@ -51,7 +51,7 @@ fn terminate(mut worker: Child) -> Option<i32> {
 fn commands_of_several_jobs_keep_no_image_in_use() {
     let bench = families(12, &["--way", "convert"]);
     for run in 1..=8 {
-        let words = ["migrate", "-q", "plan", "-j", "4", "--before", "true", "--after", "true"];
+        let words = ["migrate", "plan", "-j", "4", "--before", "true", "--after", "true"];
         bench.ok(&words);
         bench.ok(&["migrate", "-q", "--undo", &run.to_string(), "plan"]);
     }

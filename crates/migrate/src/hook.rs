@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use calve_plan::Image;
+use rustix::io::Errno;
 use rustix::process::{
     Pid, Signal, WaitId, WaitIdOptions, kill_process_group, test_kill_process_group, waitid,
 };
@@ -129,7 +130,12 @@ fn asked_to(status: ExitStatus) -> Ended {
 /// may. Nobody would tell it to go on.
 fn waits_for_terminal(shell: Pid) -> std::io::Result<bool> {
     let look = WaitIdOptions::STOPPED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-    let by = waitid(WaitId::Pid(shell), look)?.and_then(|status| status.stopping_signal());
+    let by = match waitid(WaitId::Pid(shell), look) {
+        Ok(status) => status.and_then(|status| status.stopping_signal()),
+        // It has ended just now, and will not be stopped.
+        Err(Errno::CHILD) => None,
+        Err(error) => return Err(error.into()),
+    };
     Ok([Signal::TTIN, Signal::TTOU].iter().any(|signal| by == Some(signal.as_raw())))
 }
 
