@@ -73,7 +73,8 @@ struct Members<'a> {
 impl Members<'_> {
     /// What stands in the way of the family, as far as the catalogue tells.
     fn obstacle(&self) -> Option<String> {
-        if let Some(row) = self.rows.iter().find(|row| row.is_object()) {
+        // Objects lie on objects alone.
+        if let Some(row) = self.rows.iter().find(|row| row.is_object() && row.is_version1()) {
             let name = name(row);
             return Some(format!("{name} is an object: calve upgrade {name} upgrades it there"));
         }
