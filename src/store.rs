@@ -43,7 +43,7 @@ pub(crate) fn object(path: &Path) -> Result<Object, Error> {
 }
 
 /// The store that the environment tells of, which is the same for the whole run.
-fn store(path: &Path) -> Result<Arc<Store>, Error> {
+pub(crate) fn store(path: &Path) -> Result<Arc<Store>, Error> {
     static STORE: OnceLock<Result<Arc<Store>, Error>> = OnceLock::new();
     let made = STORE.get_or_init(|| {
         let settings = Settings::from_environment()

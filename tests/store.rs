@@ -101,6 +101,7 @@ fn what_needs_files_refuses_objects() {
     for arguments in [
         &["info", "--untrusted", object][..],
         &["info", "--sandbox", "require", object],
+        &["scan", "--sandbox", "require", object],
         &["convert", "--untrusted", "old.qcow", object],
         &["info", "--evidence", "log.json", object],
         &["rescue", object, "new.raw", "--map", "map"],
@@ -173,11 +174,16 @@ fn a_conversion_makes_an_object_as_a_whole() {
 
 /// Puts an object by way of an address alone.
 fn put(address: &str, key: &str, bytes: &[u8]) {
+    ask(address, "PUT", key, bytes);
+}
+
+/// The same with another method.
+fn ask(address: &str, method: &str, key: &str, bytes: &[u8]) {
     use std::io::{Read, Write};
     let host = address.strip_prefix("http://").expect("an address");
     let mut stream = std::net::TcpStream::connect(host).expect("a connection");
     let head = format!(
-        "PUT /{BUCKET}/{key} HTTP/1.1\r\nHost: {host}\r\n{SIGNED}Content-Length: {}\r\n\
+        "{method} /{BUCKET}/{key} HTTP/1.1\r\nHost: {host}\r\n{SIGNED}Content-Length: {}\r\n\
          Connection: close\r\n\r\n",
         bytes.len()
     );
@@ -426,4 +432,327 @@ fn signatures_are_those_that_others_make() {
     bench.ok(&["info", &object]);
     bench.set("AWS_PROFILE", "nobody");
     bench.fails(64, "nobody", &["info", &object]);
+}
+
+/// Images and files of every kind, by name. None of the names is the beginning of another's.
+fn mixture() -> Vec<(&'static str, Vec<u8>)> {
+    let (v1, _) = image();
+    let mut broken = v1.clone();
+    broken[32] = 77;
+    let mut cut = v1.clone();
+    cut.truncate(v1.len() - 5000);
+    let mut secret = Builder::new(12, 9, 1 << 20).encrypted(b"password");
+    secret.plain(0, &[7; 4096]);
+    let mut over = Builder::new(9, 12, 1 << 20).backing(b"old.qcow");
+    over.plain(0, &[7; 512]);
+    let bench = Bench::new();
+    bench.ok(&["create", "-q", "-f", "qcow2", "new.qcow2", "1M"]);
+    let new = bench.read("new.qcow2");
+    vec![
+        ("broken.qcow", broken),
+        ("cut.qcow", cut),
+        ("done.qcow2", new.clone()),
+        ("done.qcow2.calve-undo", b"a record".to_vec()),
+        ("empty.qcow", Vec::new()),
+        ("new.qcow2", new.clone()),
+        ("old.qcow", v1.clone()),
+        ("raw.qcow2", vec![3; 40_000]),
+        ("secret.qcow", secret.build()),
+        ("short", b"QFI\xfb\0".to_vec()),
+        ("sub/a b+\u{fc}%41?#&<>'\".img", v1.clone()),
+        ("sub/over.qcow", over.build()),
+        ("sub/renamed.qcow", new),
+        ("text", b"a text".to_vec()),
+        ("large.qcow", large().0),
+    ]
+}
+
+/// Puts an object whatever its key holds.
+fn put_key(server: &Server, key: &str, bytes: &[u8]) {
+    let escaped: String = key
+        .bytes()
+        .map(|byte| match byte {
+            b'/' | b'.' | b'-' => char::from(byte).to_string(),
+            _ if byte.is_ascii_alphanumeric() => char::from(byte).to_string(),
+            _ => format!("%{byte:02X}"),
+        })
+        .collect();
+    server.put(&escaped, bytes);
+}
+
+/// The objects of a kind of JSON Lines.
+fn of_kind(said: &str, kind: &str) -> Vec<Value> {
+    let lines = said.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+    lines.filter(|object| object["kind"] == kind).collect()
+}
+
+/// What is told of each file below a place, by its name there, but for what is the host's.
+fn told(said: &str, place: &str) -> Vec<(String, Value)> {
+    let files = of_kind(said, "file").into_iter().map(|mut file| {
+        let name = file["filename"].as_str().expect("a name");
+        let name = name.split_once(place).unwrap_or_else(|| panic!("{name}")).1.to_owned();
+        for key in ["filename", "filename-hex", "id", "device", "inode", "modified", "first-seen"] {
+            file[key].take();
+        }
+        (name, file)
+    });
+    let mut files: Vec<_> = files.collect();
+    files.sort_by(|one, other| one.0.cmp(&other.0));
+    files
+}
+
+fn classes(said: &str, place: &str) -> Vec<(String, String)> {
+    let class =
+        |(name, file): (String, Value)| (name, file["class"].as_str().expect("a class").to_owned());
+    told(said, place).into_iter().map(class).collect()
+}
+
+#[test]
+fn a_scan_tells_of_objects_what_it_tells_of_files() {
+    let Some(server) = Server::start() else { return };
+    let wire = Wire::to(&server);
+    let bench = Bench::new().with_store(&wire.address);
+    std::fs::create_dir_all(bench.file("tree/sub")).expect("a folder");
+    let mixture = mixture();
+    for (name, bytes) in &mixture {
+        bench.write(&format!("tree/{name}"), bytes);
+        put_key(&server, &format!("tree/{name}"), bytes);
+    }
+    put_key(&server, "tree2/elsewhere.qcow", &image().0);
+    let folder = at("tree");
+    for options in [&[][..], &["--deep"]] {
+        let scan = ["scan", "--all", "--output", "jsonl"];
+        let local = bench.ok(&[&scan[..], options, &["tree"]].concat()).out;
+        wire.forget();
+        let said = bench.ok(&[&scan[..], options, &[&folder]].concat()).out;
+        let (local, said) = (told(&local, "/tree/"), told(&said, "/tree/"));
+        assert_eq!(said.len(), mixture.len());
+        for (one, other) in said.iter().zip(&local) {
+            assert_eq!(one, other, "{options:?}");
+        }
+        let heads = wire.heads();
+        let lists = heads.iter().filter(|head| head.contains("?")).count();
+        // The object that is called so, of which there is none, and what lies below.
+        assert_eq!(lists, 2, "{heads:?}");
+        let (_, received) = wire.bytes();
+        if options.is_empty() {
+            // All but the one that holds nothing, and a table of each qcow2 image.
+            let starts = heads.iter().filter(|head| head.contains("range: bytes=0-32767\r"));
+            assert_eq!(starts.count(), mixture.len() - 1, "{heads:?}");
+            assert_eq!(heads.len() - lists, mixture.len() - 1 + 3, "{heads:?}");
+        }
+        assert!(received < 34_000 * (mixture.len() as u64 + 3 + 48), "{received} bytes");
+        assert!(heads.iter().all(|head| head.contains("?") || head.contains("\nrange: bytes=")));
+    }
+    let expected = [
+        ("broken.qcow", "damaged"),
+        ("cut.qcow", "v1"),
+        ("done.qcow2", "migrated"),
+        ("large.qcow", "v1"),
+        ("new.qcow2", "qcow2"),
+        ("old.qcow", "v1"),
+    ];
+    let said = bench.ok(&["scan", "--output", "jsonl", &folder]).out;
+    let classes = classes(&said, "/tree/");
+    for (name, class) in expected {
+        assert!(classes.contains(&(name.into(), class.into())), "{name}: {classes:?}");
+    }
+    let odd = "sub/a b+\u{fc}%41?#&<>'\".img".to_owned();
+    assert!(classes.contains(&(odd, "v1-misnamed".into())), "{classes:?}");
+    // For people and as columns.
+    let table = bench.ok(&["scan", &folder]).out;
+    assert!(table.contains(&format!("{folder}/old.qcow\n")), "{table}");
+    let lines = bench.ok(&["scan", "--output", "csv", &folder]).out;
+    assert!(lines.contains(&format!("{folder}/old.qcow,")), "{lines}");
+    // One object, with the record beside it, and without what is only called like it.
+    let said = bench.ok(&["scan", "--all", "--output", "jsonl", &at("tree/done.qcow2")]).out;
+    assert_eq!(told(&said, "/tree/").len(), 1, "{said}");
+    assert_eq!(told(&said, "/tree/")[0].1["class"], "migrated");
+    // Archives are known, and it is said that nobody looked into them.
+    put_key(&server, "packed/old.qcow.gz", &[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3]);
+    let packed = at("packed");
+    let said = bench.fails(4, "1 archives in stores", &["scan", "--output", "jsonl", &packed]);
+    let file = &told(&said.out, "/packed/")[0].1;
+    assert_eq!(file["class"], "other", "{file}");
+    assert!(file["problem"].as_str().expect("a problem").contains("archive"), "{file}");
+    bench.ok(&["scan", "--no-archives", &packed]);
+}
+
+#[test]
+fn a_bucket_of_many_objects_is_listed_to_its_end() {
+    let Some(server) = Server::start() else { return };
+    let wire = Wire::to(&server);
+    let bench = Bench::new().with_store(&wire.address);
+    for number in 0..1100 {
+        server.put(&format!("many/{number:04}"), b"");
+    }
+    server.put("zlast.qcow", &image().0);
+    let said = bench.ok(&["scan", "--all", "--output", "jsonl", &format!("s3://{BUCKET}")]).out;
+    let files = told(&said, &format!("{BUCKET}/"));
+    assert_eq!(files.len(), 1101);
+    assert!((0..1100).all(|number| files[number].0 == format!("many/{number:04}")));
+    assert_eq!(files[1100].1["class"], "v1");
+    // Two pages, and the one object that holds something.
+    assert_eq!(wire.heads().len(), 3, "{:?}", wire.heads());
+    let heads = wire.heads();
+    assert!(heads.iter().any(|head| head.contains("continuation-token=")), "{heads:?}");
+    let traffic = &of_kind(&said, "totals")[0]["traffic"];
+    assert_eq!(traffic["requests"], 3, "{traffic}");
+    assert_eq!(traffic["received-bytes"], image().0.len().min(32 << 10), "{traffic}");
+}
+
+#[test]
+fn what_cannot_be_listed_or_read_is_told() {
+    let Some(server) = Server::start() else { return };
+    let (v1, _) = image();
+    for key in ["gone.qcow", "here.qcow", "replaced.qcow"] {
+        server.put(key, &v1);
+    }
+    let frozen = format!("{SIGNED}x-amz-storage-class: GLACIER\r\n");
+    let path = format!("{BUCKET}/frozen.qcow");
+    assert_eq!(server.ask_as("PUT", &path, &frozen, &v1).0, 200);
+    let address = server.address();
+    let wire = Wire::meddling(&server, move |line, _| {
+        if line.starts_with("GET /old-images/gone.qcow") {
+            ask(&address, "DELETE", "gone.qcow", b"");
+        } else if line.starts_with("GET /old-images/replaced.qcow") {
+            put(&address, "replaced.qcow", b"something else");
+        }
+    });
+    let mut bench = Bench::new().with_store(&wire.address);
+    let bucket = format!("s3://{BUCKET}");
+    let said = bench.fails(4, "3 files could not", &["scan", "--output", "jsonl", &bucket]);
+    let files = told(&said.out, &format!("{BUCKET}/"));
+    let of = |name: &str| {
+        let file = files.iter().find(|file| file.0 == name).expect("told");
+        let problem = file.1["problem"].as_str().unwrap_or_default();
+        (file.1["class"].as_str().expect("a class"), problem.to_owned())
+    };
+    assert_eq!(of("here.qcow"), ("v1", String::new()));
+    for (name, why) in [
+        ("gone.qcow", "no such object (404 NoSuchKey)"),
+        ("frozen.qcow", "not allowed (403 InvalidObjectState)"),
+        ("replaced.qcow", "was replaced"),
+    ] {
+        let (class, problem) = of(name);
+        assert_eq!(class, "unreadable", "{name}");
+        assert!(problem.contains(why), "{name}: {problem}");
+    }
+    bench.fails(1, "no such bucket", &["scan", "s3://no-such-bucket"]);
+    bench.fails(1, "none below it", &["scan", &at("none")]);
+    bench.fails(64, "begins with no", &["scan", "s3://"]);
+    bench.fails(64, "..", &["scan", &at("dir/../x")]);
+    bench.set("AWS_ENDPOINT_URL", "http://127.0.0.1:1");
+    bench.fails(1, "Connection refused", &["scan", &bucket]);
+}
+
+#[test]
+fn a_catalogue_spares_objects_that_have_not_changed() {
+    let Some(server) = Server::start() else { return };
+    let wire = Wire::to(&server);
+    let bench = Bench::new().with_store(&wire.address);
+    let (v1, _) = image();
+    let mut over = Builder::new(9, 12, 1 << 20).backing(b"base.qcow");
+    over.plain(0, &[7; 512]);
+    let mut lost = Builder::new(9, 12, 1 << 20).backing(b"local.qcow");
+    lost.plain(0, &[7; 512]);
+    for (key, bytes) in [
+        ("dir/over.qcow", &over.build()),
+        ("dir/base.qcow", &v1),
+        ("dir/lost.qcow", &lost.build()),
+        ("dir/gone.qcow", &v1),
+        ("other/base.qcow", &v1),
+    ] {
+        server.put(key, bytes);
+    }
+    // Files of the same names, of which none is a base of an object.
+    std::fs::create_dir(bench.file("tree")).expect("a folder");
+    for name in ["tree/base.qcow", "tree/local.qcow"] {
+        bench.write(name, &v1);
+    }
+    let bucket = format!("s3://{BUCKET}");
+    let scan = ["scan", "--catalogue", "catalogue", "--families", "--output", "jsonl"];
+    let scan = [&scan[..], &[&bucket, "tree"]].concat();
+    let counts = |said: &str| {
+        let totals = of_kind(said, "totals").remove(0);
+        (totals["read"].as_u64(), totals["unchanged"].as_u64(), totals["version1"].as_u64())
+    };
+    let said = bench.ok(&scan).out;
+    assert_eq!(counts(&said), (Some(7), Some(0), Some(7)));
+    let families = of_kind(&said, "family");
+    let names = |family: &Value| -> Vec<String> {
+        let members = family["members"].as_array().expect("members");
+        let name = |member: &Value| member["filename"].as_str().expect("a name").to_owned();
+        members.iter().map(name).collect()
+    };
+    let family = families.iter().find(|it| names(it).contains(&at("dir/over.qcow")));
+    assert_eq!(names(family.expect("a family")), [at("dir/base.qcow"), at("dir/over.qcow")]);
+    assert_eq!(family.expect("a family")["edges"][0]["found-by"], "name");
+    assert!(family.expect("a family")["edges"][0]["evidence"]["same-time"].is_null());
+    let broken = families.iter().find(|it| names(it) == [at("dir/lost.qcow")]).expect("alone");
+    assert_eq!(broken["broken"][0]["why"], "missing", "{broken}");
+    // What it may be are objects, and not the file that is called so.
+    let candidates = broken["broken"][0]["candidates"].as_array().expect("candidates");
+    assert_eq!(candidates.len(), 4, "{broken}");
+    for candidate in candidates {
+        assert!(candidate["filename"].as_str().expect("a name").starts_with(&bucket), "{broken}");
+    }
+    // Nothing has changed, and so nothing is read.
+    std::thread::sleep(Duration::from_millis(50));
+    wire.forget();
+    bench.ok(&scan);
+    let said = bench.ok(&scan).out;
+    assert_eq!(counts(&said), (Some(0), Some(7), Some(7)));
+    assert_eq!(wire.heads().len(), 2, "{:?}", wire.heads());
+    // One is another one, one is gone, one is new, one has a record beside it now.
+    server.put("dir/base.qcow", b"other");
+    server.ask("DELETE", &format!("{BUCKET}/dir/gone.qcow"), &[]);
+    server.put("dir/new.img", &v1);
+    server.put("other/base.qcow.calve-undo", b"a record");
+    let watch = ["scan", "-q", "--watch-exit", "--catalogue", "catalogue", &bucket];
+    wire.forget();
+    assert_eq!(bench.run(&watch).code, Some(2));
+    assert_eq!(wire.heads().len(), 1 + 4, "{:?}", wire.heads());
+    assert_eq!(bench.run(&watch).code, Some(0));
+    let said = bench.ok(&scan).out;
+    assert_eq!(counts(&said), (Some(0), Some(8), Some(6)));
+    assert!(!said.contains("gone.qcow"), "{said}");
+    // More is asked of images.
+    let deep = ["scan", "-q", "--deep", "--catalogue", "catalogue", &bucket];
+    wire.forget();
+    bench.ok(&deep);
+    assert!(wire.heads().len() > 4, "{:?}", wire.heads());
+    assert_left(&bench, &wire);
+    for key in ["dir/new.img", "dir/lost.qcow", "other/base.qcow", "dir/over.qcow"] {
+        server.ask("DELETE", &format!("{BUCKET}/{key}"), &[]);
+    }
+    bench.ok(&["scan", "-q", "--catalogue", "catalogue", &bucket]);
+    assert_eq!(certificate(&bench)["given"], true, "{}", certificate(&bench));
+}
+
+/// Asserts that a plan of the catalogue leaves five objects, and that a run of it leads into no store.
+fn assert_left(bench: &Bench, wire: &Wire) {
+    // No plan leads into a store.
+    let plan = bench.ok(&["plan", "--save", "plan", "--output", "jsonl", "catalogue"]).out;
+    let images = of_kind(&plan, "image");
+    let objects = images.iter().filter(|it| it["path"].as_str().expect("a path").contains("s3://"));
+    let objects: Vec<&Value> = objects.collect();
+    assert_eq!(objects.len(), 5, "{plan}");
+    for image in objects {
+        assert_eq!(image["strategy"], "leave", "{image}");
+        let reason = image["reason"].as_str().expect("a reason");
+        assert!(reason.contains("is an object: calve upgrade s3://"), "{reason}");
+    }
+    wire.forget();
+    bench.ok(&["migrate", "plan"]);
+    assert_eq!(wire.heads(), [""; 0]);
+    assert_ne!(bench.read("tree/base.qcow")[7], 1, "not migrated");
+    // And no report says that nothing remains there.
+    assert_eq!(certificate(bench)["version1"], 4, "{}", certificate(bench));
+}
+
+fn certificate(bench: &Bench) -> Value {
+    let report = bench.run(&["report", "--output", "json", "catalogue"]).json();
+    assert_eq!(report["formats"]["missing"], Value::Null, "{report}");
+    report["certificate"].clone()
 }

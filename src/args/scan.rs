@@ -8,7 +8,7 @@ use super::{ProgressArgs, SandboxMode};
 
 #[derive(Group)]
 pub(crate) struct ScanArgs {
-    /// Folders to look in, with all that is below them, and files
+    /// Folders to look in, with all that is below them, and files; s3://BUCKET and s3://BUCKET/PREFIX
     #[arg(required = true, value_name = "PATH")]
     pub(crate) paths: Vec<PathBuf>,
     /// Keep what is found in this file, and read only what has changed since it was last written
@@ -26,7 +26,7 @@ pub(crate) struct ScanArgs {
     /// Tell which images belong together, and which bases are missing
     #[arg(long)]
     pub(crate) families: bool,
-    /// Threads, and workers, that read, 1 to 64; as many as there are processors
+    /// Threads, and workers, that read, 1 to 64; as many as there are processors, of objects 16
     #[arg(short, long, value_name = "COUNT")]
     pub(crate) jobs: Option<String>,
     /// Stay on the file system of each PATH

@@ -1,8 +1,9 @@
 //! `scan`: which images there are, in folders and archives, and what they are.
 //!
 //! This process walks, opens and takes down; workers that can open nothing look at what was
-//! opened. No backing file is opened.
+//! opened. Objects of stores are listed, and looked at here. No backing file is opened.
 
+mod objects;
 mod record;
 mod report;
 mod table;
@@ -15,6 +16,9 @@ use std::sync::atomic::Ordering;
 use calve_disk::open::escaped;
 use calve_fleet::Catalogue;
 use calve_scan::{Event, ForThread, Here, Known, Looker, NothingKnown, ScanOptions, scan};
+use calve_store::Folder;
+use calve_store::limits::LOOKERS;
+use serde_json::Value;
 
 use crate::args::{SandboxMode, ScanArgs, ScanShape};
 use crate::exit::{self, Code, Failure};
@@ -23,6 +27,7 @@ use crate::progress::{self, Reporter};
 use crate::signals::{self, Flags};
 use crate::store;
 use crate::worker::{self, Handed};
+use objects::Objects;
 
 /// Threads, and workers, at most.
 const MOST_JOBS: usize = 64;
@@ -35,17 +40,36 @@ pub(crate) fn run(args: &ScanArgs, program: &str) -> Result<Code, Failure> {
         progress::refuse_mixed(&args.progress, "--output: the result")?;
     }
     let options = options(args)?;
-    store::refuse("scan", args.paths.iter().map(|path| &**path))?;
+    if args.sandbox == SandboxMode::Require {
+        store::refuse("scan --sandbox=require", args.paths.iter().map(|path| &**path))?;
+    }
+    let objects = Objects::among(&args.paths)?;
     let roots = roots(&args.paths)?;
     let mut catalogue = match &args.catalogue {
         Some(path) => Catalogue::open(path)?,
         None => Catalogue::temporary()?,
     };
     let flags = signals::install()?;
-    let first = looker(args, program)?;
-    let scanned = walk(args, &mut catalogue, (&roots, &options), first, flags)?;
+    let first = if roots.is_empty() { None } else { looker(args, program)? };
+    let places = Places { roots, objects };
+    let scanned = walk(args, &mut catalogue, (&places, &options), first, flags)?;
     report::tell(args, &catalogue, &scanned)?;
     code(args, program, &catalogue, &scanned)
+}
+
+/// Where a scan looks.
+struct Places {
+    /// Folders and files.
+    roots: Vec<PathBuf>,
+    objects: Option<Objects>,
+}
+
+impl Places {
+    /// All of them, as the catalogue knows them.
+    fn all(&self) -> Vec<PathBuf> {
+        let folders = self.objects.iter().flat_map(|objects| &objects.folders);
+        self.roots.iter().cloned().chain(folders.map(Folder::path)).collect()
+    }
 }
 
 /// What came of a walk.
@@ -60,6 +84,8 @@ struct Scanned {
     unchanged: u64,
     /// Things that could not be looked at.
     troubles: u64,
+    /// What went to and fro between here and a store, where one was asked.
+    traffic: Option<Value>,
 }
 
 impl Scanned {
@@ -89,10 +115,10 @@ pub(crate) fn jobs(asked: Option<&str>) -> Result<NonZeroUsize, Failure> {
         .ok_or_else(|| Failure::usage(format!("--jobs: is not a number from 1 to {MOST_JOBS}")))
 }
 
-/// The paths as the catalogue knows them: absolute, whatever links lead to them.
+/// The folders and files as the catalogue knows them: absolute, whatever links lead to them.
 fn roots(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
     let mut roots = Vec::new();
-    for path in paths {
+    for path in paths.iter().filter(|path| !store::is_object(path)) {
         let root = path.canonicalize().map_err(|source| {
             Failure::from(calve_disk::Error::host("looking for it", path, source))
         })?;
@@ -141,18 +167,20 @@ fn looker(args: &ScanArgs, program: &str) -> Result<Option<Handed>, Failure> {
 fn walk(
     args: &ScanArgs,
     catalogue: &mut Catalogue,
-    (roots, options): (&[PathBuf], &ScanOptions),
+    (places, options): (&Places, &ScanOptions),
     first: Option<Handed>,
     flags: &'static Flags,
 ) -> Result<Scanned, Failure> {
     let reporter = Reporter::new(&args.progress, flags)?;
     let for_thread = for_threads(catalogue, options, first)?;
     let before = catalogue.last_scan()?;
-    let mut run = catalogue.begin(roots, options)?;
-    let mut scanned = Scanned { number: run.number(), before, read: 0, unchanged: 0, troubles: 0 };
+    let known = catalogue.known(options)?;
+    let mut run = catalogue.begin(&places.all(), options)?;
+    let number = run.number();
+    let mut scanned = Scanned { number, before, read: 0, unchanged: 0, troubles: 0, traffic: None };
     let mut failure = None;
     let is_stopped = || flags.stop.load(Ordering::Relaxed);
-    scan(roots, options, &flags.stop, for_thread, |event| {
+    let mut take = |event: Event| {
         // What a worker said that the same signal has reached is worth nothing.
         if is_stopped() {
             return ControlFlow::Break(());
@@ -171,10 +199,27 @@ fn walk(
                 ControlFlow::Break(())
             }
         }
-    });
-    let is_done = failure.is_none() && !is_stopped();
+    };
+    scan(&places.roots, options, &flags.stop, for_thread, &mut take);
+    let listed = match &places.objects {
+        Some(objects) => {
+            let lookers = match args.jobs {
+                Some(_) => options.jobs,
+                None => LOOKERS,
+            };
+            objects::scan(objects, (options, lookers), &flags.stop, known, &mut take)
+        }
+        None => Ok(()),
+    };
+    let is_done = failure.is_none() && listed.is_ok() && !is_stopped();
     reporter.finish(is_done);
     if let Some(error) = failure {
+        return Err(error.into());
+    }
+    scanned.traffic =
+        places.objects.as_ref().map(|objects| store::traffic_json(objects.store.traffic()));
+    if let (Err(error), false) = (listed, is_stopped()) {
+        run.stop()?;
         return Err(error.into());
     }
     if !is_done {
@@ -239,6 +284,10 @@ fn code(
         note(&format!("{path}: not looked at: {}", trouble.what));
         Ok::<(), Failure>(())
     })?;
+    let archives = catalogue.count_archives_elsewhere()?;
+    if archives > 0 {
+        note(&format!("{archives} archives in stores were not looked into: fetch them first"));
+    }
     let problems = catalogue.count_problems()?;
     if scanned.troubles + problems > 0 {
         note(&format!(

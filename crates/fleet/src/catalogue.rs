@@ -257,9 +257,11 @@ impl Catalogue {
     }
 
     /// Rows that may be a base of this name, written last at this time (seconds since 1970), as
-    /// long as this; the last only of images, and where the others lead to nothing.
+    /// long as this; the last only of images, and where the others lead to nothing. Objects, or
+    /// files: neither lies on the other.
     pub(crate) fn may_be_base(
         &self,
+        is_object: bool,
         name: &[u8],
         time: Option<u32>,
         size: Option<u64>,
@@ -267,15 +269,18 @@ impl Catalogue {
         let rows = |condition: &str, value: &dyn rusqlite::ToSql| {
             let sql = format!(
                 "SELECT {} FROM file WHERE gone IS NULL AND name_of IS NULL AND {condition} \
+                 AND (substr(path, 1, 5) = CAST('s3://' AS BLOB)) = ?2 \
                  ORDER BY path, member LIMIT {MOST_ALIKE}",
                 row::COLUMNS
             );
             let mut statement = self.connection.prepare_cached(&sql)?;
-            statement.query_map([value], Row::of)?.collect::<rusqlite::Result<Vec<_>>>()
+            statement
+                .query_map(params![value, is_object], Row::of)?
+                .collect::<rusqlite::Result<Vec<_>>>()
         };
         let found = || {
             let mut all = rows("name = ?1", &name)?;
-            if let Some(time) = time {
+            if let Some(time) = time.filter(|_| !is_object) {
                 all.extend(rows("modified / 1000000000 = ?1", &time)?);
             }
             if let (true, Some(size)) = (all.is_empty(), size) {
@@ -341,6 +346,15 @@ impl Catalogue {
                    AND (class = 'unreadable' OR (class IN ('other', 'other-misnamed') \
                    AND problem IS NOT NULL))";
         self.count(sql, [])
+    }
+
+    /// How many archives lie in stores, and were not looked into.
+    ///
+    /// # Errors
+    /// [`Error::Catalogue`].
+    pub fn count_archives_elsewhere(&self) -> Result<u64> {
+        let sql = "SELECT count(*) FROM file WHERE gone IS NULL AND problem = ?1";
+        self.count(sql, [calve_scan::ARCHIVE_ELSEWHERE])
     }
 
     /// How many version 1 images there are, in whatever class. Further names of a file are not

@@ -202,7 +202,7 @@ impl Graph {
     fn join_by_name(&mut self, catalogue: &Catalogue, number: usize) -> Result<bool> {
         let overlay = self.overlays[number].clone();
         let member = self.members[overlay.member].clone();
-        if names::is_protocol(&overlay.name) {
+        if names::is_protocol(&member.path, &overlay.name) {
             self.broken.push(overlay.broken(Why::Protocol, Vec::new()));
             return Ok(true);
         }
@@ -210,7 +210,7 @@ impl Graph {
             return Ok(false);
         };
         let mut found = catalogue.find(&path, &inside)?;
-        if found.is_none() && member.member.is_none() {
+        if found.is_none() && member.member.is_none() && !calve_scan::is_object(&member.path) {
             // Over symbolic links, which no scan follows. What is there is the base, and nothing
             // else is: one that no scan has seen is not guessed.
             if let Ok(real) = path.canonicalize() {
@@ -239,7 +239,8 @@ impl Graph {
         let mut candidates = candidates::candidates(catalogue, &member, &overlay)?;
         // What lies on the overlay has what its base has, and is not that.
         candidates.retain(|candidate| !self.lies_on(candidate.row, overlay.member));
-        if let Some(votes) = votes.filter(|_| member.member.is_none()) {
+        let is_file = member.member.is_none() && !calve_scan::is_object(&member.path);
+        if let Some(votes) = votes.filter(|_| is_file) {
             candidates::count_votes(&mut candidates, &member.path, votes);
         }
         match candidates::clear(&candidates) {

@@ -73,6 +73,11 @@ struct Members<'a> {
 impl Members<'_> {
     /// What stands in the way of the family, as far as the catalogue tells.
     fn obstacle(&self) -> Option<String> {
+        // Objects lie on objects alone.
+        if let Some(row) = self.rows.iter().find(|row| row.is_object() && row.is_version1()) {
+            let name = name(row);
+            return Some(format!("{name} is an object: calve upgrade {name} upgrades it there"));
+        }
         let of_class = |class| self.rows.iter().find(|row| row.seen.class == class);
         if let Some(row) = of_class(Class::InUse) {
             return Some(format!("{} is in use: end that process, and scan again", name(row)));

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::make::VERSION;
-use crate::plan::{Family, Head, Image, Plan, Room, Total};
+use crate::plan::{Family, Head, Image, Plan, Room, Strategy, Total};
 
 /// The longest line that is read: paths have at most some thousand bytes.
 const MAX_LINE: u64 = 1 << 20;
@@ -153,7 +153,11 @@ impl<'a> PlanReader<'a> {
                 image.order, image.family
             ));
         }
-        if !image.path.0.is_absolute() {
+        let is_object = calve_scan::is_object(&image.path.0);
+        if is_object && image.strategy != Strategy::Leave {
+            return Err("an object is migrated, which takes calve upgrade".into());
+        }
+        if !is_object && !image.path.0.is_absolute() {
             return Err("a path is not absolute".into());
         }
         match family {

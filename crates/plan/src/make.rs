@@ -107,7 +107,9 @@ fn limit(families: &mut [Family], most: u64) {
 
 fn rooms(families: &[Family]) -> Vec<Room> {
     let mut rooms: BTreeMap<u64, Room> = BTreeMap::new();
-    for image in families.iter().flat_map(|family| &family.images) {
+    let images = families.iter().flat_map(|family| &family.images);
+    // A bucket is no file system, and nothing is done there.
+    for image in images.filter(|image| !calve_scan::is_object(&image.path.0)) {
         let device = image.stamp.device;
         let room = rooms.entry(device);
         let room = room.or_insert(Room { device, read: 0, write: 0, peak_extra: 0 });

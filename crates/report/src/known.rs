@@ -2,7 +2,7 @@
 
 use calve_fleet::Row;
 use calve_migrate::{FamilyState, ImageRecord, ImageState, Journal};
-use calve_plan::{Family, Strategy};
+use calve_plan::{Family, Image, Strategy};
 
 use crate::certificate::{Reason, Remaining};
 use crate::error::{Error, Result};
@@ -71,7 +71,9 @@ pub(crate) fn gather(
     if let Some(plan) = &sources.plan {
         plan.families(|family| {
             let images = family.images.iter();
-            for image in images.filter(|it| it.is_version1() || it.strategy != Strategy::Leave) {
+            let is_known = |it: &&Image| it.is_version1() || it.strategy != Strategy::Leave;
+            let is_object = |it: &&Image| calve_scan::is_object(&it.path.0);
+            for image in images.filter(is_known).filter(|it| !is_object(it)) {
                 into.put_known(&image.path.0, By::Plan, false)?;
             }
             tell(family)
@@ -112,6 +114,9 @@ fn add_row(into: &Gathered, row: &Row) -> Result<()> {
         (Some(_), true) if !is_gone => remaining(Reason::InArchive),
         (Some(_), true) => Ok(()),
         (_, false) => remaining(Reason::NotLookedInto),
+        // What an object is, scans find out too.
+        (None, true) if row.is_object() && is_gone => Ok(()),
+        (None, true) if row.is_object() => remaining(Reason::Version1),
         (None, true) => {
             let by = if is_gone { By::Gone } else { By::Catalogue };
             into.put_known(&row.path, by, is_gone)

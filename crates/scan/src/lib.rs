@@ -2,7 +2,8 @@
 //!
 //! [`scan`] walks folders and tells of every regular file as an [`Event`]. Whether a file was
 //! read before and has not changed is for a [`Known`] to say, and who reads it is a [`Looker`]:
-//! [`Here`] does it in this process, by [`look()`]; a caller who trusts no file has a confined
+//! [`Here`] does it in this process, by [`look()`]; what is no file is looked at by
+//! [`look_elsewhere`]; a caller who trusts no file has a confined
 //! process do it. A file that cannot be read, or ends whoever reads it, is an event as any other:
 //! it never ends the walk.
 //!
@@ -10,6 +11,7 @@
 //! is a symbolic link.
 
 mod class;
+mod elsewhere;
 mod image;
 mod look;
 mod members;
@@ -20,6 +22,9 @@ mod walk;
 pub mod limits;
 
 pub use class::Class;
+pub use elsewhere::{ARCHIVE_ELSEWHERE, look_elsewhere};
 pub use look::{Ask, look};
-pub use sighting::{Counted, Counts, Event, ImageFacts, Look, Member, Seen, Sighting, Stamp};
+pub use sighting::{
+    Counted, Counts, Event, ImageFacts, Look, Member, Seen, Sighting, Stamp, is_object,
+};
 pub use walk::{ForThread, Here, Known, Looker, NothingKnown, ScanOptions, has_undo_record, scan};

@@ -76,7 +76,7 @@ fn started(file: &File, ask: &Ask) -> std::io::Result<Look> {
 }
 
 /// A file that is no QCOW image.
-fn other(likeness: Likeness, kind: Option<members::Kind>, ask: &Ask, size: u64) -> Seen {
+pub(crate) fn other(likeness: Likeness, kind: Option<members::Kind>, ask: &Ask, size: u64) -> Seen {
     let mut seen = Seen::nothing(Class::Other.under_name(&ask.name), Some(size));
     seen.resembles = match (kind, likeness) {
         (Some(kind), _) => Some(kind.words().to_owned()),

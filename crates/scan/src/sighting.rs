@@ -1,6 +1,7 @@
 //! Sightings: what is told of a file, and of the images within it.
 
-use std::path::PathBuf;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 
 use calve_disk::formats::qcow1::Qcow1Facts;
 use calve_disk::{Facts, Finding, Rule, Specific, Survey, Weight};
@@ -10,6 +11,9 @@ use crate::class::Class;
 
 /// Which file a name leads to, and what the host says of it. As long as nothing of this changes,
 /// the file is taken to hold what it held.
+///
+/// Of an object `device` stands for its bucket and `inode` for the tag of its content, it has one
+/// name, and was changed in 1970: its tag tells of every change.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Stamp {
     /// The device that it is on.
@@ -24,6 +28,11 @@ pub struct Stamp {
     pub modified: i64,
     /// When anything about it changed last: nanoseconds since 1970.
     pub changed: i64,
+}
+
+/// Whether a path is the name of an object of a store. Those of files are absolute.
+pub fn is_object(path: &Path) -> bool {
+    path.as_os_str().as_bytes().starts_with(b"s3://")
 }
 
 /// A file that was looked at.

@@ -132,8 +132,13 @@ impl Answer {
 
     /// The document in the body. One that is too long is cut.
     pub(crate) fn text(&mut self) -> std::result::Result<String, Failed> {
+        self.text_of(LONGEST_ANSWER)
+    }
+
+    /// The same of a document that may have so many bytes.
+    pub(crate) fn text_of(&mut self, most: u64) -> std::result::Result<String, Failed> {
         let mut bytes = Vec::new();
-        let mut reader = self.body.as_reader().take(LONGEST_ANSWER);
+        let mut reader = self.body.as_reader().take(most);
         let read = reader.read_to_end(&mut bytes);
         read.map_err(|error| Failed::Again(format!("its answer broke off: {}", error.kind())))?;
         Ok(String::from_utf8_lossy(&bytes).into_owned())
@@ -176,7 +181,8 @@ impl Store {
             .max_redirects_will_error(false)
             .timeout_resolve(Some(CONNECT))
             .timeout_connect(Some(CONNECT))
-            .max_idle_connections_per_host(crate::limits::FETCHERS)
+            .max_idle_connections(crate::limits::LOOKERS)
+            .max_idle_connections_per_host(crate::limits::LOOKERS)
             .user_agent(concat!("calve/", env!("CARGO_PKG_VERSION")))
             .build()
             .into();
@@ -345,6 +351,12 @@ impl Store {
             }
             _ => error(Kind::Odd, "was refused").into(),
         })
+    }
+
+    /// A number of the place where a bucket is, which is another one with another endpoint.
+    pub(crate) fn number_of(&self, bucket: &str) -> u64 {
+        let endpoint = self.settings.endpoint.as_deref().unwrap_or_default();
+        signing::number(&format!("{endpoint} {bucket}"))
     }
 
     fn region(&self) -> String {

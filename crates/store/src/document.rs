@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use percent_encoding::percent_decode_str;
 use quick_xml::Reader;
 use quick_xml::escape::escape;
 use quick_xml::events::Event;
@@ -31,6 +32,81 @@ pub(crate) fn first(text: &str, name: &str) -> Option<String> {
             _ => {}
         }
     }
+}
+
+/// A page of a list of objects.
+#[derive(Default, Debug)]
+pub(crate) struct Page {
+    pub(crate) entries: Vec<Entry>,
+    /// Whether there are more.
+    pub(crate) is_cut: bool,
+    /// What the next page is asked for with.
+    pub(crate) token: Option<String>,
+}
+
+/// An object in a list.
+#[derive(Default, PartialEq, Eq, Debug)]
+pub(crate) struct Entry {
+    pub(crate) key: String,
+    pub(crate) size: u64,
+    pub(crate) tag: String,
+    /// As it stands there.
+    pub(crate) modified: String,
+}
+
+/// The page that a document is, where it is one, and whole.
+pub(crate) fn page(text: &str) -> Option<Page> {
+    let mut reader = Reader::from_str(text);
+    let (mut page, mut entry, mut is_escaped) = (Page::default(), Entry::default(), false);
+    let (mut depth, mut is_entry, mut word) = (0_u32, false, String::new());
+    loop {
+        match reader.read_event().ok()? {
+            Event::Start(start) => {
+                let name = start.local_name();
+                if depth == 0 && name.as_ref() != "ListBucketResult" {
+                    return None;
+                }
+                if depth == 1 {
+                    is_entry = name.as_ref() == "Contents";
+                }
+                depth += 1;
+                word.clear();
+            }
+            Event::Text(text) => word.push_str(&text),
+            Event::CData(text) => word.push_str(&text),
+            Event::GeneralRef(reference) => {
+                let whole = format!("&{};", &*reference);
+                word.push_str(&quick_xml::escape::unescape(&whole).ok()?);
+            }
+            Event::End(end) => {
+                let word = std::mem::take(&mut word);
+                match (depth, end.local_name().as_ref()) {
+                    (1, _) => break,
+                    (2, "Contents") => page.entries.push(std::mem::take(&mut entry)),
+                    (2, "IsTruncated") => page.is_cut = word.trim() == "true",
+                    (2, "NextContinuationToken") => page.token = Some(word),
+                    (2, "EncodingType") => is_escaped = word.trim() == "url",
+                    (3, "Key") if is_entry => entry.key = word,
+                    (3, "Size") if is_entry => entry.size = word.trim().parse().ok()?,
+                    (3, "ETag") if is_entry => entry.tag = word,
+                    (3, "LastModified") if is_entry => entry.modified = word,
+                    _ => {}
+                }
+                depth = depth.checked_sub(1)?;
+            }
+            Event::Eof => return None,
+            _ => {}
+        }
+    }
+    if is_escaped {
+        for entry in &mut page.entries {
+            // A blank is written as in forms, and a plus never as itself.
+            let key = entry.key.replace('+', " ");
+            entry.key = percent_decode_str(&key).decode_utf8().ok()?.into_owned();
+        }
+    }
+    let is_whole = page.entries.iter().all(|entry| !entry.key.is_empty());
+    is_whole.then_some(page)
 }
 
 /// Whether the document tells of a failure: some answers begin well before they are known.
@@ -76,6 +152,37 @@ mod tests {
         assert!(!is_error(text));
         assert!(is_error("<?xml version=\"1.0\"?><Error><Code>X</Code></Error>"));
         assert!(is_error("") && is_error("<"));
+    }
+
+    #[test]
+    fn a_page_is_read_as_a_whole_or_not_at_all() {
+        let text = "<?xml version=\"1.0\"?><ListBucketResult xmlns=\"x\"><Name>b</Name><Prefix/>\
+            <IsTruncated>true</IsTruncated><NextContinuationToken>a&amp;b=</NextContinuationToken>\
+            <Contents><Key>a+b%2B%C3%BC&amp;.qcow</Key><LastModified>2020-01-02T03:04:05.000Z\
+            </LastModified><ETag>&quot;t&quot;</ETag><Size>7</Size><Owner><ID>i</ID></Owner>\
+            </Contents><CommonPrefixes><Prefix>p/</Prefix><Key>no</Key></CommonPrefixes>\
+            <EncodingType>url</EncodingType></ListBucketResult>";
+        let read = page(text).expect("a page");
+        assert!(read.is_cut);
+        assert_eq!(read.token.as_deref(), Some("a&b="));
+        let [entry] = &read.entries[..] else { panic!("{read:?}") };
+        assert_eq!(
+            (&*entry.key, entry.size, &*entry.tag, &*entry.modified),
+            ("a b+\u{fc}&.qcow", 7, "\"t\"", "2020-01-02T03:04:05.000Z")
+        );
+        let plain = page(&text.replace("url", "none")).expect("a page");
+        assert_eq!(plain.entries[0].key, "a+b%2B%C3%BC&.qcow");
+        for end in 0..text.len() {
+            assert!(page(&text[..end]).is_none(), "{end}");
+        }
+        for (one, other) in [
+            ("<Size>7", "<Size>-7"),
+            ("<Key>a+b%2B%C3%BC&amp;.qcow", "<Key>"),
+            ("%C3%BC", "%FF"),
+            ("ListBucketResult", "Error"),
+        ] {
+            assert!(page(&text.replace(one, other)).is_none(), "{other}");
+        }
     }
 
     #[test]

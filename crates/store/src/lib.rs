@@ -4,6 +4,7 @@
 //! ```text
 //! client      requests: signed, sent again, judged
 //! object      what is asked of one object
+//! listing     which objects there are
 //! file        an object as a file that is read, of one age
 //! upload      an object that comes into being in parts
 //! draft       an object as it would be, and how it becomes that
@@ -18,6 +19,7 @@ mod error;
 mod file;
 mod journal;
 pub mod limits;
+mod listing;
 mod name;
 mod object;
 mod part;
@@ -32,7 +34,8 @@ pub use draft::Draft;
 pub use error::{Error, Kind, Result};
 pub use file::ObjectFile;
 pub use journal::ObjectJournal;
-pub use name::ObjectName;
+pub use listing::{Listed, Listing};
+pub use name::{Folder, ObjectName};
 pub use object::{Condition, Head, Object};
 pub use settings::Settings;
 pub use upload::Upload;

@@ -56,6 +56,22 @@ pub const FRESH: Duration = Duration::from_secs(300);
 /// The longest answer that is not an object's bytes.
 pub const LONGEST_ANSWER: u64 = 1 << 20;
 
+/// Objects that a page of a listing has at most, as S3 has it.
+pub const PAGE: u32 = 1000;
+
+/// The longest page: keys of 1024 bytes, each byte of them escaped, and what is beside them.
+pub const LONGEST_PAGE: u64 = 8 << 20;
+
+/// Pages one after the other that hold nothing and say that more comes.
+pub const EMPTY_PAGES: u32 = 1000;
+
+/// Objects of a listing that are looked at at the same time, unless somebody asks for another
+/// number.
+pub const LOOKERS: usize = 16;
+
+/// Objects one after the other that cannot be asked for at all, after which no further one is.
+pub const UNREACHABLE_IN_A_ROW: usize = 32;
+
 /// The longest file of settings that is read.
 pub const LONGEST_SETTINGS: u64 = 1 << 20;
 

@@ -10,6 +10,13 @@ use crate::limits::LONGEST_KEY;
 /// What the name of an object begins with.
 const SCHEME: &str = "s3://";
 
+/// A bucket, or what lies in one below a name: `s3://BUCKET` or `s3://BUCKET/PREFIX`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Folder {
+    /// Of a whole bucket without a key.
+    name: ObjectName,
+}
+
 /// The name of an object.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ObjectName {
@@ -100,6 +107,55 @@ impl ObjectName {
     }
 }
 
+impl Folder {
+    /// The folder that is meant by `path`, with a slash at its end or without.
+    ///
+    /// # Errors
+    /// Where it is none: [`Kind::Name`].
+    pub fn parse(path: &Path) -> Result<Self> {
+        let text = path.to_string_lossy();
+        let rest = text.strip_prefix(SCHEME).unwrap_or(&text);
+        let key = rest.split_once('/').map_or("", |(_, key)| key);
+        let is_whole = key.is_empty() || key == "/";
+        let name = match is_whole {
+            // Any key shows whether the bucket is one.
+            true => ObjectName::parse(Path::new(&format!("{}/k", text.trim_end_matches('/')))),
+            false if path.to_str().is_some() => {
+                ObjectName::parse(Path::new(text.strip_suffix('/').unwrap_or(&text)))
+            }
+            false => ObjectName::parse(path),
+        };
+        let mut name = name.map_err(|error| Error { path: path.to_owned(), ..error })?;
+        if is_whole {
+            name.key.clear();
+        }
+        Ok(Self { name })
+    }
+
+    /// The name as a path, without a slash at its end.
+    pub fn path(&self) -> PathBuf {
+        match self.key() {
+            "" => PathBuf::from(format!("{SCHEME}{}", self.name.bucket)),
+            _ => self.name.path(),
+        }
+    }
+
+    /// What keys begin with before a slash; nothing where all of the bucket is meant.
+    pub(crate) fn key(&self) -> &str {
+        &self.name.key
+    }
+
+    /// The bucket, as what a request is about that is about no object.
+    pub(crate) fn bucket(&self) -> ObjectName {
+        ObjectName { bucket: self.name.bucket.clone(), key: String::new() }
+    }
+
+    /// The object of this key in the bucket, whatever that leads to.
+    pub(crate) fn path_of(&self, key: &str) -> PathBuf {
+        PathBuf::from(format!("{SCHEME}{}/{key}", self.name.bucket))
+    }
+}
+
 impl fmt::Display for ObjectName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{SCHEME}{}/{}", self.bucket, self.key)
@@ -146,6 +202,24 @@ mod tests {
         assert_eq!(beside("../up").as_deref(), Some("s3://b/up"));
         assert_eq!(beside("../../out"), None);
         assert_eq!(beside(".."), None);
+    }
+
+    #[test]
+    fn a_folder_is_a_bucket_or_a_part_of_one() {
+        let folder = |name: &str| Folder::parse(Path::new(name)).map(|it| it.path());
+        for (name, path) in [
+            ("s3://b", "s3://b"),
+            ("s3://b/", "s3://b"),
+            ("s3://b/dir", "s3://b/dir"),
+            ("s3://b/dir/", "s3://b/dir"),
+            ("s3://b/a b/\u{e4}%", "s3://b/a b/\u{e4}%"),
+        ] {
+            assert_eq!(folder(name).ok().as_deref(), Some(Path::new(path)), "{name}");
+        }
+        for wrong in ["s3://", "s3:///", "s3:///k", "s3://b:80", "s3://b/../k", "s3://u@b/", "b"] {
+            let error = folder(wrong).expect_err(wrong);
+            assert_eq!(error.path, Path::new(wrong), "{error}");
+        }
     }
 
     #[test]

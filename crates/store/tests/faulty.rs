@@ -10,8 +10,10 @@ use std::time::{Duration, Instant};
 
 use calve_disk::Storage;
 use calve_disk::units::HostOffset;
+use calve_inplace::UNDO_RECORD;
 use calve_store::{
-    Condition, Error, Kind, Object, ObjectFile, ObjectName, Settings, Store, Upload,
+    Condition, Error, Folder, Kind, Listed, Listing, Object, ObjectFile, ObjectName, Settings,
+    Store, Upload,
 };
 
 /// A request as it came: its first line and its headers, in small letters.
@@ -58,6 +60,10 @@ impl Server {
     }
 
     fn object(&self) -> Object {
+        Object::new(&self.store(), ObjectName::parse(Path::new("s3://b/k")).expect("a name"))
+    }
+
+    fn store(&self) -> Arc<Store> {
         let endpoint = self.address.clone();
         let settings = Settings::new(&|name| match name {
             "AWS_ENDPOINT_URL" => Some(endpoint.clone()),
@@ -66,8 +72,12 @@ impl Server {
             _ => None,
         });
         let settings = settings.expect("settings").impatient(Duration::from_secs(1));
-        let store = Store::new(settings).expect("a store");
-        Object::new(&store, ObjectName::parse(Path::new("s3://b/k")).expect("a name"))
+        Store::new(settings).expect("a store")
+    }
+
+    fn list(&self, folder: &str) -> Vec<Result<Listed, Error>> {
+        let folder = Folder::parse(Path::new(folder)).expect("a folder");
+        Listing::new(&self.store(), folder, UNDO_RECORD).collect()
     }
 
     fn open(&self) -> Result<ObjectFile, Error> {
@@ -437,4 +447,62 @@ fn an_end_that_tells_of_a_failure_in_its_body_is_one() {
     });
     let error = sent(&server, 1000).expect_err("fails");
     assert_eq!(error.kind, Kind::Exists, "{error}");
+}
+
+/// A page of a list of these keys.
+fn page(keys: &[String], token: Option<&str>) -> String {
+    let entry = |key: &String| {
+        format!("<Contents><Key>{key}</Key><ETag>\"t\"</ETag><Size>1</Size></Contents>")
+    };
+    let entries: String = keys.iter().map(entry).collect();
+    let token =
+        token.map(|token| format!("<NextContinuationToken>{token}</NextContinuationToken>"));
+    format!(
+        "<ListBucketResult><IsTruncated>{}</IsTruncated>{}{entries}</ListBucketResult>",
+        token.is_some(),
+        token.unwrap_or_default()
+    )
+}
+
+type Made = fn() -> String;
+
+#[test]
+fn a_list_that_lies_ends_and_is_an_error() {
+    let cases: [(&str, Made); 7] = [
+        ("the same page for ever", || page(&["k1".into()], Some("t"))),
+        ("nothing for ever", || page(&[], Some("t"))),
+        ("out of order", || page(&["k2".into(), "k1".into()], None)),
+        ("no token", || page(&["k1".into()], Some("t")).replace("NextContinuationToken", "Other")),
+        ("no list", || "<html><body>Welcome</body></html>".into()),
+        ("a part of a page", || page(&["k1".into()], None).replace("</L", "<L")),
+        ("no number", || page(&["k1".into()], None).replace(">1<", ">much<")),
+    ];
+    for (what, answer) in cases {
+        let server = Server::new(move |_, _| plain("200 OK", "", &answer()));
+        let mut listed = server.list("s3://b");
+        let error = listed.pop().expect("a failure").expect_err(what);
+        assert_eq!(error.kind, Kind::Odd, "{what}: {error}");
+        assert!(server.requests() <= 1000, "{what}: {}", server.requests());
+        assert!(listed.iter().all(Result::is_ok), "{what}");
+    }
+    // Objects that lie elsewhere than was asked.
+    let server = Server::new(|_, _| plain("200 OK", "", &page(&["other/k".into()], None)));
+    let error = server.list("s3://b/dir").pop().expect("a failure").expect_err("elsewhere");
+    assert_eq!(error.kind, Kind::Odd, "{error}");
+    // One page after the other, of a server that fails now and then.
+    let server = Server::new(|request, number| {
+        if number % 3 == 1 {
+            return plain("503 Slow", "", "");
+        }
+        match request.line.contains("continuation-token=a%26b") {
+            true => plain("200 OK", "", &page(&["k2".into()], None)),
+            false => plain("200 OK", "", &page(&["k1".into()], Some("a&amp;b"))),
+        }
+    });
+    let listed = server.list("s3://b");
+    let names: Vec<String> = listed
+        .iter()
+        .map(|it| it.as_ref().expect("an object").path.display().to_string())
+        .collect();
+    assert_eq!(names, ["s3://b/k1", "s3://b/k2"]);
 }

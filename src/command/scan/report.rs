@@ -157,7 +157,7 @@ impl<W: Write> Report<'_, W> {
             (totals.class.word().to_owned(), counted)
         };
         let classes: Map<String, Value> = self.catalogue.totals()?.iter().map(class).collect();
-        Ok(json!({
+        let mut object = json!({
             "scan": self.scanned.number,
             "read": self.scanned.read,
             "unchanged": self.scanned.unchanged,
@@ -165,7 +165,11 @@ impl<W: Write> Report<'_, W> {
             "version1": self.catalogue.count_version1()?,
             "new-version1": self.catalogue.count_new_version1(self.scanned.known())?,
             "not-looked-into": self.catalogue.count_problems()?,
-        }))
+        });
+        if let Some(traffic) = &self.scanned.traffic {
+            object["traffic"] = traffic.clone();
+        }
+        Ok(object)
     }
 }
 

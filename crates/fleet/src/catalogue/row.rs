@@ -75,6 +75,11 @@ impl Row {
         })
     }
 
+    /// Whether it is an object of a store, and no file.
+    pub fn is_object(&self) -> bool {
+        calve_scan::is_object(&self.path)
+    }
+
     /// Whether it is a version 1 image, whatever its class.
     pub fn is_version1(&self) -> bool {
         self.seen.image.as_ref().is_some_and(ImageFacts::is_version1)

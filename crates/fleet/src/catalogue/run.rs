@@ -243,7 +243,7 @@ impl<'a> Run<'a> {
                 WHERE gone IS NULL AND last_seen < ?1 AND (path = ?2 OR (path >= ?3 AND path < ?4)) \
                 AND NOT EXISTS (SELECT 1 FROM trouble WHERE trouble.scan = ?1 AND \
                 (trouble.path = file.path OR substr(file.path, 1, length(below)) = below)) \
-                AND (?5 = 0 OR device IN (SELECT device FROM file WHERE last_seen = ?1))";
+                AND (?5 = 0 OR substr(path, 1, 5) = CAST('s3://' AS BLOB) OR device IN (SELECT device FROM file WHERE last_seen = ?1))";
             let is_one = self.options.is_one_file_system;
             connection.execute(sql, params![self.number, root, from, to, is_one])?;
         }

@@ -98,7 +98,8 @@ pub(super) fn evidence(member: &Member, overlay: &Overlay, row: &Row) -> Vec<Evi
     if let (Some(one), Some(other)) = (member.virtual_size, size) {
         evidence.push(Evidence::Size { is_same: one == other });
     }
-    if let Some(time) = overlay.time {
+    // When an object was put there says nothing of when its disk was written.
+    if let Some(time) = overlay.time.filter(|_| !row.is_object()) {
         let is_same = row.stamp.modified.div_euclid(1_000_000_000) == i64::from(time);
         evidence.push(Evidence::Time { is_same });
     }
@@ -112,10 +113,11 @@ pub(super) fn candidates(
     overlay: &Overlay,
 ) -> Result<Vec<Candidate>> {
     let name = names::parts(&overlay.name).next().unwrap_or_default();
-    let rows = catalogue.may_be_base(name, overlay.time, member.virtual_size)?;
+    let bucket = names::bucket(&member.path);
+    let rows = catalogue.may_be_base(bucket.is_some(), name, overlay.time, member.virtual_size)?;
     let mut candidates: Vec<Candidate> = rows
         .into_iter()
-        .filter(|row| row.id != member.row)
+        .filter(|row| row.id != member.row && names::bucket(&row.path) == bucket)
         .map(|row| {
             let evidence = evidence(member, overlay, &row);
             let score = evidence.iter().map(|evidence| evidence.points()).sum();
