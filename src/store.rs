@@ -48,7 +48,11 @@ fn store(path: &Path) -> Result<Arc<Store>, Error> {
     let made = STORE.get_or_init(|| {
         let settings = Settings::from_environment()
             .map_err(|why| Error::new(Kind::Settings, path, "the settings of its store:", why))?;
-        Store::new(settings)
+        let store = Store::new(settings)?;
+        if let Some(stop) = crate::signals::stop() {
+            store.heed(stop);
+        }
+        Ok(store)
     });
     made.clone()
 }
@@ -143,6 +147,7 @@ pub(crate) fn outcome(error: &Error) -> (Code, Option<&'static str>) {
         | Kind::Missing
         | Kind::NoBucket
         | Kind::Denied
+        | Kind::Unclear
         | Kind::Unreachable
         | Kind::Odd => Code::Failed,
     };

@@ -33,6 +33,6 @@ pub use error::{Error, Kind, Result};
 pub use file::ObjectFile;
 pub use journal::ObjectJournal;
 pub use name::ObjectName;
-pub use object::{Condition, Head, Object};
+pub use object::{Condition, Head, Object, Tag};
 pub use settings::Settings;
 pub use upload::Upload;
