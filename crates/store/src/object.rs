@@ -51,6 +51,8 @@ pub struct Head {
     pub tag: Tag,
     /// Headers that a new object of its content has to have too.
     pub(crate) kept: Vec<(String, String)>,
+    /// The name of one of those whose value cannot be sent again as it is.
+    pub(crate) lost: Option<String>,
 }
 
 /// What has to hold when an object gets its name.
@@ -82,6 +84,7 @@ const OWN: &[&str] = &[
     "content-encoding",
     "content-language",
     "content-type",
+    "expires",
     "x-amz-server-side-encryption",
     "x-amz-server-side-encryption-aws-kms-key-id",
     "x-amz-server-side-encryption-bucket-key-enabled",
@@ -139,11 +142,14 @@ impl Object {
                 return Err(odd(&request, "was answered without its length or its tag").into());
             };
             let is_kept = |name: &str| OWN.contains(&name) || name.starts_with(USERS);
-            let kept = answer.headers.iter().filter(|(name, _)| is_kept(name.as_str()));
-            let kept = kept.filter_map(|(name, value)| {
-                Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned()))
-            });
-            Ok(Head { size, tag, kept: kept.collect() })
+            let (mut kept, mut lost) = (Vec::new(), None);
+            for (name, value) in answer.headers.iter().filter(|(name, _)| is_kept(name.as_str())) {
+                match value.to_str() {
+                    Ok(value) => kept.push((name.as_str().to_owned(), value.to_owned())),
+                    Err(_) => lost = Some(name.as_str().to_owned()),
+                }
+            }
+            Ok(Head { size, tag, kept, lost })
         });
         match head {
             Ok(head) => Ok(Some(head)),

@@ -44,6 +44,11 @@ impl<'a> Upload<'a> {
     /// # Errors
     /// Where the store does not want it.
     pub fn begin(object: &'a Object, like: Option<&Head>) -> Result<Self> {
+        if let Some(name) = like.and_then(|head| head.lost.as_ref()) {
+            let why = format!("would lose its header {name}, which is not plain ASCII");
+            let path = object.name().path();
+            return Err(Error::new(Kind::Odd, &path, "beginning to write it", why));
+        }
         let headers: Vec<(&str, String)> = like
             .iter()
             .flat_map(|head| &head.kept)
