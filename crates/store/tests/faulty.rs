@@ -569,3 +569,55 @@ fn a_run_that_is_to_stop_sends_nothing_again() {
     assert!(started.elapsed() < Duration::from_millis(500), "{:?}", started.elapsed());
     waiting.join().expect("no panic");
 }
+
+/// Upgrades an object beside whose name a note came to be, or may be.
+fn beside_a_note(status: &'static str, head: &'static str) -> (Result<(), Error>, Vec<String>) {
+    let server = Server::new(move |request, _| {
+        let line = &request.line;
+        match (line.contains("/b/k.calve-undo "), line.split(' ').next()) {
+            (true, Some("PUT")) => plain("412 No", "", ""),
+            (true, _) => plain(status, "", ""),
+            (false, Some("GET")) => good(request),
+            (false, Some("HEAD")) => {
+                let length = "Content-Length: 3145728\r\nConnection: close\r\n\r\n";
+                let mut answer = b"HTTP/1.1 200 OK\r\nETag: \"tag\"\r\n".to_vec();
+                // Each character is one byte here.
+                answer.extend(head.chars().map(|it| u8::try_from(u32::from(it)).expect("small")));
+                [answer, length.as_bytes().to_vec()].concat()
+            }
+            (false, Some("POST")) => plain("200 OK", "", BEGUN),
+            (false, Some("PUT")) => plain("200 OK", "ETag: \"x\"\r\n", ""),
+            _ => plain("204 Gone", "", ""),
+        }
+    });
+    let journal = ObjectJournal::of(&server.object(), UNDO_RECORD);
+    let draft = Draft::over(server.open().expect("opens")).expect("a draft");
+    draft.write_at(b"other", HostOffset::new(0)).expect("written");
+    assert_eq!(journal.read().expect("reads"), None);
+    assert_eq!(journal.is_hidden(), status.starts_with("403"));
+    journal.put(b"the way back").expect("kept");
+    let done = draft.publish(None, Some(&journal), &false.into());
+    let seen = server.seen.lock().expect("no panic");
+    (done, seen.iter().map(|request| request.line.clone()).collect())
+}
+
+#[test]
+fn the_note_of_another_run_is_neither_replaced_nor_removed() {
+    for (status, kind) in [("404 No", Kind::Changed), ("403 No", Kind::Denied)] {
+        let (done, lines) = beside_a_note(status, "");
+        assert_eq!(done.expect_err("fails").kind, kind, "{status}");
+        let ends = |line: &&String| line.starts_with("POST /b/k?uploadId");
+        assert!(!lines.iter().any(|line| ends(&line)), "{lines:?}");
+        let removes = |line: &String| line.starts_with("DELETE /b/k.calve-undo");
+        assert!(!lines.iter().any(removes), "{lines:?}");
+        assert!(lines.last().expect("requests").starts_with("DELETE /b/k?uploadId=N"));
+    }
+}
+
+#[test]
+fn headers_that_cannot_be_sent_again_are_not_dropped() {
+    let (done, lines) = beside_a_note("404 No", "x-amz-meta-owner: J\u{f6}rg\r\n");
+    let error = done.expect_err("refused");
+    assert!(error.to_string().contains("x-amz-meta-owner"), "{error}");
+    assert!(!lines.iter().any(|line| line.starts_with("POST")), "{lines:?}");
+}
