@@ -42,6 +42,24 @@ pub(crate) fn object(path: &Path) -> Result<Object, Error> {
     Ok(Object::new(&store(path)?, name))
 }
 
+/// Whether there is an object, as far as the store tells: who may not list a bucket is told of no
+/// object that it is missing. One that is there all the same is not replaced, and this is told.
+pub(crate) fn is_there(object: &Object, program: &str) -> Result<bool, Error> {
+    match object.head() {
+        Ok(head) => Ok(head.is_some()),
+        Err(Error { kind: Kind::Denied, .. }) => {
+            let text = format!(
+                "{}: was not allowed to be looked at, and is taken to be missing; the store is to \
+                 refuse it at the end where it is not",
+                object.name()
+            );
+            print::note(program, &text);
+            Ok(false)
+        }
+        Err(error) => Err(error),
+    }
+}
+
 /// The store that the environment tells of, which is the same for the whole run.
 fn store(path: &Path) -> Result<Arc<Store>, Error> {
     static STORE: OnceLock<Result<Arc<Store>, Error>> = OnceLock::new();
