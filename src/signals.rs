@@ -29,6 +29,12 @@ pub(crate) fn install() -> Result<&'static Flags, Failure> {
     Ok(flags)
 }
 
+/// What says that the run is to stop, where there can be handlers. Until they are installed the
+/// signals end the program at once.
+pub(crate) fn stop() -> Option<Arc<AtomicBool>> {
+    handlers().ok().map(|flags| Arc::clone(&flags.stop))
+}
+
 /// Installs the handlers for as long as the result is kept.
 pub(crate) fn install_for_now() -> Result<ForNow, Failure> {
     let flags = handlers()?;

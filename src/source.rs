@@ -251,7 +251,14 @@ impl Request {
         if store::is_object(&layer.path) {
             let storage = layer.image.storage();
             let object = store::object(&layer.path).map_err(DiskError::from)?;
-            return calve_upgrade::state_by(storage, &ObjectJournal::of(&object, UNDO_RECORD));
+            let journal = ObjectJournal::of(&object, UNDO_RECORD);
+            let state = calve_upgrade::state_by(storage, &journal)?;
+            if state.is_none() && journal.is_hidden() {
+                let denied = std::io::ErrorKind::PermissionDenied;
+                let doing = "looking for its undo record";
+                return Err(DiskError::host(doing, &layer.path, denied).into());
+            }
+            return Ok(state);
         }
         if !self.is_held {
             return calve_upgrade::state_of(&layer.path);
@@ -369,13 +376,21 @@ fn formats(names: &[String]) -> Result<Vec<Format>, Failure> {
 /// Tells of layers whose upgrade was interrupted. They read as what they are at the moment.
 pub(crate) fn announce_upgrades(program: &str, request: &Request, disk: &Disk) {
     for layer in disk.layers() {
-        if let Ok(Some(State::Interrupted)) = request.upgrade_state(layer) {
-            let name = layer.path.display();
-            let text = format!(
-                "{name}: is version 1, and its upgrade was interrupted; \
-                 calve upgrade --recover settles it"
-            );
-            print::note(program, &text);
+        let name = layer.path.display();
+        match request.upgrade_state(layer) {
+            Ok(Some(State::Interrupted)) => {
+                let text = format!(
+                    "{name}: is version 1, and its upgrade was interrupted; \
+                     calve upgrade --recover settles it"
+                );
+                print::note(program, &text);
+            }
+            // Of a file the record is told of where it matters.
+            Err(error) if store::is_object(&layer.path) => {
+                let text = format!("{name}: whether it has an undo record is not known: {error}");
+                print::note(program, &text);
+            }
+            _ => {}
         }
     }
 }

@@ -42,13 +42,35 @@ pub(crate) fn object(path: &Path) -> Result<Object, Error> {
     Ok(Object::new(&store(path)?, name))
 }
 
+/// Whether there is an object, as far as the store tells: who may not list a bucket is told of no
+/// object that it is missing. One that is there all the same is not replaced, and this is told.
+pub(crate) fn is_there(object: &Object, program: &str) -> Result<bool, Error> {
+    match object.head() {
+        Ok(head) => Ok(head.is_some()),
+        Err(Error { kind: Kind::Denied, .. }) => {
+            let text = format!(
+                "{}: was not allowed to be looked at, and is taken to be missing; the store is to \
+                 refuse it at the end where it is not",
+                object.name()
+            );
+            print::note(program, &text);
+            Ok(false)
+        }
+        Err(error) => Err(error),
+    }
+}
+
 /// The store that the environment tells of, which is the same for the whole run.
 pub(crate) fn store(path: &Path) -> Result<Arc<Store>, Error> {
     static STORE: OnceLock<Result<Arc<Store>, Error>> = OnceLock::new();
     let made = STORE.get_or_init(|| {
         let settings = Settings::from_environment()
             .map_err(|why| Error::new(Kind::Settings, path, "the settings of its store:", why))?;
-        Store::new(settings)
+        let store = Store::new(settings)?;
+        if let Some(stop) = crate::signals::stop() {
+            store.heed(stop);
+        }
+        Ok(store)
     });
     made.clone()
 }
@@ -143,6 +165,7 @@ pub(crate) fn outcome(error: &Error) -> (Code, Option<&'static str>) {
         | Kind::Missing
         | Kind::NoBucket
         | Kind::Denied
+        | Kind::Unclear
         | Kind::Unreachable
         | Kind::Odd => Code::Failed,
     };

@@ -73,7 +73,7 @@ pub(crate) fn run(args: &ConvertArgs, program: &str, evidence: &Evidence) -> Res
     base.as_ref().map_or(Ok(()), |base| evidence.opened(&base.disk))?;
     let options = options(args, &numbers, &new, base);
     let map = args.map.as_deref().map(|path| MapFile::create(path, args.force)).transpose()?;
-    let object = ObjectTarget::of(target, &sources, args)?;
+    let object = ObjectTarget::of(target, &sources, args, program)?;
     let summary = convert(sources, target, object.as_ref(), options, args, evidence)?;
     evidence.note("target", || summary_json(&summary));
     if let Some(map) = map {

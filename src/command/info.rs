@@ -303,7 +303,7 @@ fn upgrade_words(state: calve_upgrade::Result<Option<State>>) -> Option<&'static
             &("upgraded", "was done, and can be undone: calve upgrade --undo")
         }
         Ok(Some(State::Written)) => &("written", "was done, and the image was written to since"),
-        Err(_) => &("unknown", "there is an undo record, and it cannot be read"),
+        Err(_) => &("unknown", "there may be an undo record, and it cannot be read"),
     })
 }
 

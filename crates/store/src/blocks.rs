@@ -7,13 +7,13 @@ use calve_disk::units::in_memory;
 
 use crate::error::Result;
 use crate::limits::{BLOCK, FETCHERS, KEPT_BLOCKS, MOST_AHEAD, READERS, WAITING};
-use crate::object::Object;
+use crate::object::{Object, Tag};
 
 /// The blocks of one object of one age.
 pub(crate) struct Blocks {
     pub(crate) object: Object,
     pub(crate) size: u64,
-    pub(crate) tag: String,
+    pub(crate) tag: Tag,
     state: Mutex<State>,
     /// Something came, or did not.
     came: Condvar,
@@ -45,7 +45,7 @@ enum Block {
 
 impl Blocks {
     /// The blocks of an object of that size and tag, of which the first one is `start`.
-    pub(crate) fn new(object: Object, size: u64, tag: String, start: Vec<u8>) -> Arc<Self> {
+    pub(crate) fn new(object: Object, size: u64, tag: Tag, start: Vec<u8>) -> Arc<Self> {
         let mut state = State::default();
         if !start.is_empty() {
             state.blocks.insert(0, Block::Here { bytes: start.into(), used: 0 });

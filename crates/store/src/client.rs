@@ -2,10 +2,10 @@
 
 use std::io::Read;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use ureq::http::request::Builder;
@@ -15,7 +15,9 @@ use ureq::{Agent, SendBody};
 
 use crate::credentials::Keyring;
 use crate::error::{Error, Kind, Result};
-use crate::limits::{ANSWER, ATTEMPTS, BODY, CONNECT, LONGEST_ANSWER, SLOW_ANSWER, SLOWEST};
+use crate::limits::{
+    ANSWER, ATTEMPTS, BODY, CONNECT, HEED, LONGEST_ANSWER, LONGEST_CODE, SLOW_ANSWER, SLOWEST,
+};
 use crate::name::ObjectName;
 use crate::settings::Settings;
 use crate::signing::{self, Signed, escaped_path};
@@ -29,6 +31,8 @@ pub struct Store {
     /// It is found out where the server says that it is another one.
     region: Mutex<String>,
     traffic: Traffic,
+    /// Says that the run is to stop.
+    stop: OnceLock<Arc<AtomicBool>>,
 }
 
 /// Bytes of objects that went to and fro, and requests.
@@ -88,6 +92,12 @@ pub(crate) struct Request<'a> {
     pub(crate) expected: u64,
     /// Whether the server may take long before it answers.
     pub(crate) is_slow: bool,
+    /// How often it is sent at most.
+    pub(crate) attempts: u32,
+    /// How long each time may take, in place of what is usual.
+    pub(crate) limit: Option<Duration>,
+    /// Whether it is not sent any more where the run is to stop.
+    pub(crate) heeds_stop: bool,
 }
 
 impl<'a> Request<'a> {
@@ -102,6 +112,9 @@ impl<'a> Request<'a> {
             body: Body::None,
             expected: 0,
             is_slow: false,
+            attempts: ATTEMPTS,
+            limit: None,
+            heeds_stop: true,
         }
     }
 
@@ -140,7 +153,7 @@ impl Answer {
         let mut bytes = Vec::new();
         let mut reader = self.body.as_reader().take(most);
         let read = reader.read_to_end(&mut bytes);
-        read.map_err(|error| Failed::Again(format!("its answer broke off: {}", error.kind())))?;
+        read.map_err(|error| Failed::Again(format!("its answer broke off: {error}")))?;
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 }
@@ -190,6 +203,7 @@ impl Store {
             keyring: Keyring::new(&settings),
             region: Mutex::new(settings.region.clone()),
             traffic: Traffic::default(),
+            stop: OnceLock::new(),
             settings,
             agent,
         }))
@@ -207,25 +221,54 @@ impl Store {
         request: &Request<'_>,
         mut take: impl FnMut(&mut Answer) -> std::result::Result<T, Failed>,
     ) -> Result<T> {
-        let mut pause = self.settings.pause;
         let mut last = String::new();
-        for attempt in 0..ATTEMPTS {
-            if attempt > 0 {
-                sleep(pause);
-                pause *= 2;
-            }
-            let done = self.once(request).and_then(|mut answer| {
-                self.judge(request, &mut answer)?;
-                take(&mut answer)
-            });
-            match done {
+        for attempt in 0..request.attempts {
+            self.rest(request, attempt)?;
+            match self.attempt(request, &mut take) {
                 Ok(done) => return Ok(done),
                 Err(Failed::Again(why)) => last = why,
                 Err(Failed::Finally(error)) => return Err(error),
             }
         }
-        let why = format!("did not come off, {ATTEMPTS} times over: {last}");
+        let why = format!("did not come off, {} times over: {last}", request.attempts);
         Err(request.error(Kind::Unreachable, why))
+    }
+
+    /// Sends a request once, and makes of a good answer what is wanted.
+    pub(crate) fn attempt<T>(
+        &self,
+        request: &Request<'_>,
+        take: &mut dyn FnMut(&mut Answer) -> std::result::Result<T, Failed>,
+    ) -> std::result::Result<T, Failed> {
+        let mut answer = self.once(request)?;
+        self.judge(request, &mut answer)?;
+        take(&mut answer)
+    }
+
+    /// The pause before an attempt; the first one is numbered 0 and has none. Ends where the run
+    /// is to stop.
+    pub(crate) fn rest(&self, request: &Request<'_>, attempt: u32) -> Result<()> {
+        let pause = match attempt {
+            0 => Duration::ZERO,
+            _ => self.settings.pause * 2u32.saturating_pow(attempt - 1),
+        };
+        let begun = Instant::now();
+        loop {
+            let is_stopped = self.stop.get().is_some_and(|stop| stop.load(Ordering::Relaxed));
+            if is_stopped && request.heeds_stop {
+                return Err(request.error(Kind::Stopped, "was stopped"));
+            }
+            match pause.checked_sub(begun.elapsed()) {
+                Some(left) if !left.is_zero() => sleep(left.min(HEED)),
+                _ => return Ok(()),
+            }
+        }
+    }
+
+    /// Sends nothing again where `stop` says that the run is to stop.
+    pub fn heed(&self, stop: Arc<AtomicBool>) {
+        // The first one stays.
+        let _ = self.stop.set(stop);
     }
 
     /// Sends a request once.
@@ -296,13 +339,19 @@ impl Store {
     ) -> std::result::Result<ureq::http::Response<ureq::Body>, ureq::Error> {
         let in_time = |bytes: u64| Some(BODY + Duration::from_secs(bytes / SLOWEST));
         let usual = if request.is_slow { SLOW_ANSWER } else { ANSWER };
+        // Some answers begin at once, and the work is done before their body ends.
+        let body_in_time = match request.is_slow {
+            true => Some(SLOW_ANSWER),
+            false => in_time(request.expected),
+        };
         let sent = self
             .agent
             .configure_request(sent.body(body)?)
             .timeout_recv_response(Some(self.settings.patience.unwrap_or(usual)))
             .timeout_send_request(Some(ANSWER))
             .timeout_send_body(in_time(length))
-            .timeout_recv_body(self.settings.patience.or(in_time(request.expected)))
+            .timeout_recv_body(self.settings.patience.or(body_in_time))
+            .timeout_global(request.limit)
             .build();
         self.agent.run(sent)
     }
@@ -324,7 +373,8 @@ impl Store {
         }
         // What it says beside its code is not repeated: it may hold anything.
         let code = document::first(&answer.text().unwrap_or_default(), "Code").unwrap_or_default();
-        let is_word = !code.is_empty() && code.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        let is_short = (1..=LONGEST_CODE).contains(&code.len());
+        let is_word = is_short && code.bytes().all(|byte| byte.is_ascii_alphanumeric());
         let said = if is_word { format!("{status} {code}") } else { status.to_string() };
         let is_new = request.headers.iter().any(|(name, _)| *name == "if-none-match");
         let error = |kind, why: &str| request.error(kind, format!("{why} ({said})"));

@@ -32,6 +32,10 @@ impl Credentials {
         let soon = SignedDuration::try_from(FRESH).unwrap_or_default();
         self.ends.is_none_or(|ends| ends > Timestamp::now() + soon)
     }
+
+    fn is_over(&self) -> bool {
+        self.ends.is_some_and(|ends| ends <= Timestamp::now())
+    }
 }
 
 /// Where credentials come from.
@@ -67,7 +71,12 @@ impl Keyring {
         if let Some(credentials) = kept.as_ref().filter(|kept| kept.is_fresh()) {
             return Ok(Some(credentials.clone()));
         }
-        let credentials = service.ask()?;
+        let credentials = match (service.ask(), kept.as_ref()) {
+            (Ok(credentials), _) => credentials,
+            // They go on until they end: the service may answer by then.
+            (Err(_), Some(kept)) if !kept.is_over() => return Ok(Some(kept.clone())),
+            (Err(why), _) => return Err(why),
+        };
         *kept = Some(credentials.clone());
         Ok(Some(credentials))
     }
@@ -131,7 +140,11 @@ fn agent() -> Agent {
 fn answer(
     outcome: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
 ) -> Result<String, String> {
-    let nobody = |_| "none are set, and no service of this machine gives any".to_owned();
+    let nobody = |_| {
+        "none are set, and no service of this machine gives any, which was asked \
+         (AWS_EC2_METADATA_DISABLED=true: it is not)"
+            .to_owned()
+    };
     let mut response = outcome.map_err(nobody)?;
     response.body_mut().with_config().limit(LONGEST_ANSWER).read_to_string().map_err(nobody)
 }

@@ -13,11 +13,11 @@ use calve_disk::{HostFile, Storage, StorageMut};
 use crate::error::{Error, Kind, Result};
 use crate::file::ObjectFile;
 use crate::journal::ObjectJournal;
-use crate::limits::{BLOCK, KEPT_RANGES, LONG_READ, MOST_PARTS, SPOOLED_READ};
+use crate::limits::{BLOCK, KEPT_RANGES, LONG_READ, LONGEST_OBJECT, MOST_PARTS, SPOOLED_READ};
 use crate::object::{Condition, Object};
 use crate::pieces::{self, Piece};
 use crate::ranges::Ranges;
-use crate::upload::Upload;
+use crate::upload::{Unfinished, Upload};
 
 /// An object and what was written over it. Bytes lie in a file of the host that has no name, each
 /// where it is in the object: those that were written, and those that were read.
@@ -70,43 +70,63 @@ impl Draft {
             (state.size, state.old, state.changed.list())
         };
         let is_same = changed.is_empty() && size == old && old == self.file.length();
-        if target.is_none() && is_same {
-            return journal
-                .map_or(Ok(()), |journal| journal.write().and_then(|()| journal.settle()));
-        }
         let path = self.path();
+        let look = || {
+            let head = original.head()?.filter(|head| head.tag == *self.file.tag());
+            head.ok_or_else(|| Error::new(Kind::Changed, path, "writing it", "failed: it changed"))
+        };
+        if target.is_none() && is_same {
+            let Some(journal) = journal else { return Ok(()) };
+            look()?;
+            journal.write()?;
+            return journal.settle();
+        }
         let pieces = pieces::over(size, old, &changed);
         if pieces.len() as u64 > MOST_PARTS {
             let why = "would take more parts than an object may have";
             return Err(Error::new(Kind::Odd, path, "writing it", why));
         }
-        let head = original.head()?.filter(|head| head.tag == self.file.tag());
-        let changed = || Error::new(Kind::Changed, path, "writing it", "failed: it changed");
-        let head = head.ok_or_else(changed)?;
+        let head = look()?;
         let upload = Upload::begin(target.unwrap_or(original), Some(&head))?;
         let source = Some((original, self.file.tag()));
         upload.put(&pieces, &Sent { draft: self, pieces: &pieces }, source, stop, &|_| {})?;
         let Some(target) = target else {
             if let Some(journal) = journal {
+                // No note is about an object that is not there any more.
+                look()?;
                 journal.write()?;
             }
-            let done = upload.complete(&Condition::Is(self.file.tag().to_owned()), size);
+            let done = upload.finish(&Condition::Is(self.file.tag().clone()), size);
             return match (done, journal) {
                 (Ok(_), Some(journal)) => journal.settle(),
-                // It may be another one by now, and then the note is about it.
-                (Err(error), _) if matches!(error.kind, Kind::Unreachable | Kind::Odd) => {
-                    Err(error)
-                }
-                (Err(error), Some(journal)) => {
-                    // Best effort: it says only how to go back to what is there.
-                    let _ = journal.take_back();
-                    Err(error)
-                }
-                (done, _) => done.map(|_| ()),
+                (Err(unfinished), Some(journal)) => Err(self.without_note(unfinished, journal)),
+                (done, None) => done.map(|_| ()).map_err(|unfinished| unfinished.error),
             };
         };
         debug_assert_ne!(target.name(), original.name(), "another one");
         upload.complete(&Condition::IsNew, size).map(|_| ())
+    }
+
+    /// Takes the note back where the object is surely what it was. Where it may be another one the
+    /// note may be about it, and stays.
+    fn without_note(&self, unfinished: Unfinished, journal: &ObjectJournal) -> Error {
+        let Unfinished { error, may_be } = unfinished;
+        if !journal.is_written() {
+            return error;
+        }
+        let is_old = || match self.file.object().last_head() {
+            Ok(head) => head.is_some_and(|head| head.tag == *self.file.tag()),
+            Err(_) => false,
+        };
+        if !may_be && is_old() && matches!(journal.take_back(), Ok(true)) {
+            return error;
+        }
+        let why = format!(
+            "{}; the undo record stays, since it may be about what is there now: \
+             calve upgrade --recover looks",
+            error.why
+        );
+        Error { why, ..error }
     }
 
     /// Has all of a range here, so that it is fetched at once and no more than once.
@@ -140,7 +160,7 @@ impl Draft {
     /// Fills `out` from `at` of the object: from what is here, what was read before, or the store.
     fn read(&self, out: &mut [u8], at: u64) -> Result<()> {
         let mut state = self.lock();
-        let range = at..at + out.len() as u64;
+        let range = at..at.saturating_add(out.len() as u64);
         if range.end > state.size {
             let why = format!("ends before byte {}", range.end);
             let kind = Kind::Host(io::ErrorKind::UnexpectedEof);
@@ -180,6 +200,10 @@ impl Draft {
     }
 
     fn write(&self, range: Range<u64>, write: impl FnOnce() -> io::Result<()>) -> Result<()> {
+        if range.end > LONGEST_OBJECT {
+            let kind = Kind::Host(io::ErrorKind::FileTooLarge);
+            return Err(Error::new(kind, self.path(), "writing it", "would make it too long"));
+        }
         let mut state = self.lock();
         write().map_err(|error| self.failed(&error))?;
         state.size = state.size.max(range.end);
@@ -245,7 +269,7 @@ impl Storage for Draft {
 
 impl StorageMut for Draft {
     fn write_at(&self, bytes: &[u8], at: HostOffset) -> io::Result<()> {
-        let range = at.get()..at.get() + bytes.len() as u64;
+        let range = at.get()..at.get().saturating_add(bytes.len() as u64);
         Ok(self.write(range, || self.spool.write_at(bytes, at))?)
     }
 
@@ -259,7 +283,7 @@ impl StorageMut for Draft {
     }
 
     fn write_zeros(&self, at: HostOffset, length: u64) -> io::Result<()> {
-        let range = at.get()..at.get() + length;
+        let range = at.get()..at.get().saturating_add(length);
         let write = || {
             // A hole is made only where there is something.
             let end = self.spool.size()?;

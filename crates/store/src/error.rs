@@ -42,6 +42,8 @@ pub enum Kind {
     Changed,
     /// There is an object already.
     Exists,
+    /// It may have come about, or not: an answer was lost.
+    Unclear,
     /// Nothing came of it however often it was tried: the network, or the server.
     Unreachable,
     /// The server answered what no such server may, or refused for a reason of its own.
@@ -77,6 +79,7 @@ impl Error {
             Kind::Denied => "look at the credentials, and at what they are allowed to do",
             Kind::Changed => "stop whatever writes to it, then run this again",
             Kind::Exists => "name another target, or replace it with --force",
+            Kind::Unclear => "look at what is there now before anything else is done with it",
             Kind::Unreachable => "look at the network and at AWS_ENDPOINT_URL, then run this again",
             Kind::Odd | Kind::Host(_) | Kind::Stopped => return None,
         })
@@ -89,10 +92,11 @@ impl Error {
             Kind::Credentials | Kind::Denied => io::ErrorKind::PermissionDenied,
             Kind::Changed => io::ErrorKind::StaleNetworkFileHandle,
             Kind::Exists => io::ErrorKind::AlreadyExists,
-            Kind::Unreachable => io::ErrorKind::NetworkUnreachable,
+            Kind::Unreachable | Kind::Unclear => io::ErrorKind::NetworkUnreachable,
             Kind::Odd => io::ErrorKind::InvalidData,
             Kind::Host(kind) => kind,
-            Kind::Stopped => io::ErrorKind::Interrupted,
+            // What is interrupted is done again by those who copy, and this is not.
+            Kind::Stopped => io::ErrorKind::Other,
         }
     }
 

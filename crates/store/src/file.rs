@@ -10,7 +10,7 @@ use calve_disk::units::{HostOffset, in_memory};
 use crate::blocks::Blocks;
 use crate::error::{Error, Kind, Result};
 use crate::limits::{BLOCK, LONG_READ};
-use crate::object::Object;
+use crate::object::{Object, Tag};
 
 /// An object that is read. All that is read of it is of the object that was opened: one that
 /// takes its place meanwhile is an error.
@@ -41,7 +41,7 @@ impl ObjectFile {
     }
 
     /// The tag of what is read.
-    pub fn tag(&self) -> &str {
+    pub fn tag(&self) -> &Tag {
         &self.blocks.tag
     }
 

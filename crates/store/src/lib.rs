@@ -36,6 +36,6 @@ pub use file::ObjectFile;
 pub use journal::ObjectJournal;
 pub use listing::{Listed, Listing};
 pub use name::{Folder, ObjectName};
-pub use object::{Condition, Head, Object};
+pub use object::{Condition, Head, Object, Tag};
 pub use settings::Settings;
 pub use upload::Upload;

@@ -32,6 +32,18 @@ pub const ATTEMPTS: u32 = 5;
 /// The pause after the first failure. Each further one is twice as long.
 pub const FIRST_PAUSE: Duration = Duration::from_millis(200);
 
+/// How often, and how long, it is tried to take away the parts of what came to nothing.
+pub const GIVING_UP: (u32, Duration) = (2, Duration::from_secs(5));
+
+/// How soon a pause ends where the run is to stop.
+pub const HEED: Duration = Duration::from_millis(50);
+
+/// The longest code of a server that is repeated.
+pub const LONGEST_CODE: usize = 64;
+
+/// The longest object that is read: what files may have at most.
+pub const LONGEST_OBJECT: u64 = i64::MAX.unsigned_abs();
+
 /// How long a connection may take to come about.
 pub const CONNECT: Duration = Duration::from_secs(10);
 

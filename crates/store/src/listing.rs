@@ -13,6 +13,7 @@ use crate::document::{self, Entry, Page};
 use crate::error::{Error, Kind, Result};
 use crate::limits::{EMPTY_PAGES, LONGEST_PAGE, PAGE};
 use crate::name::{Folder, ObjectName};
+use crate::object::Tag;
 use crate::signing;
 
 /// An object as a list has it.
@@ -22,8 +23,8 @@ pub struct Listed {
     pub path: PathBuf,
     /// Its length in bytes.
     pub size: u64,
-    /// The tag of its content.
-    pub tag: String,
+    /// The tag of its content, where the list says it.
+    pub tag: Option<Tag>,
     /// When it was written: nanoseconds since 1970, and 0 where the list does not say it.
     pub modified: i64,
     /// A number of the store and the bucket that it is in.
@@ -36,22 +37,8 @@ pub struct Listed {
 impl Listed {
     /// A number of its tag.
     pub fn number(&self) -> u64 {
-        signing::number(self.plain_tag())
+        signing::number(self.tag.as_ref().map_or("", Tag::as_str))
     }
-
-    /// Whether a tag is the one that the list has.
-    pub fn is_of_tag(&self, tag: &str) -> bool {
-        plain(tag) == self.plain_tag()
-    }
-
-    fn plain_tag(&self) -> &str {
-        plain(&self.tag)
-    }
-}
-
-/// Some servers write quotes around it here and not there.
-fn plain(tag: &str) -> &str {
-    tag.trim_matches('"')
 }
 
 /// All objects of a folder, in no particular order, each once. A failure is the last that it
@@ -187,7 +174,7 @@ impl Listing {
         Listed {
             path: self.folder.path_of(&entry.key),
             size: entry.size,
-            tag: entry.tag,
+            tag: Tag::parse(&entry.tag),
             modified: modified.unwrap_or_default(),
             place: self.place,
             has_note: false,
@@ -261,7 +248,7 @@ mod tests {
         Listed {
             path: PathBuf::new(),
             size: 0,
-            tag: String::new(),
+            tag: None,
             modified: 0,
             place: 0,
             has_note: false,
@@ -305,8 +292,9 @@ mod tests {
 
     #[test]
     fn a_tag_is_the_same_with_quotes_and_without() {
-        let object = Listed { tag: "\"abc\"".into(), ..listed("k") };
-        assert!(object.is_of_tag("abc") && object.is_of_tag("\"abc\"") && !object.is_of_tag("abd"));
-        assert_eq!(object.number(), Listed { tag: "abc".into(), ..listed("k") }.number());
+        let of = |tag| Listed { tag: Tag::parse(tag), ..listed("k") };
+        assert_eq!(of("\"abc\""), of("abc"));
+        assert_eq!(of("\"abc\"").number(), of("abc").number());
+        assert_ne!(of("abc").number(), of("abd").number());
     }
 }

@@ -2,12 +2,13 @@
 
 use std::io::Read;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use ureq::http::Method;
 
 use crate::client::{Answer, Body, Failed, Request, Store, Traffic};
 use crate::error::{Error, Kind, Result};
-use crate::limits::BLOCK;
+use crate::limits::{BLOCK, LONGEST_OBJECT};
 use crate::name::ObjectName;
 
 /// An object, which need not be there.
@@ -17,15 +18,41 @@ pub struct Object {
     name: ObjectName,
 }
 
+/// The tag (`ETag`) of an object or a part. With quotes or without, it is the same.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Tag(String);
+
+impl Tag {
+    /// The tag that a server writes so, unless it is none.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        // A proxy that changed how the answer travels marks it.
+        let text = text.trim();
+        let bare = text.strip_prefix("W/").unwrap_or(text).trim_matches('"');
+        (!bare.is_empty()).then(|| Self(bare.to_owned()))
+    }
+
+    /// Without quotes.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// As headers and documents have it.
+    pub(crate) fn quoted(&self) -> String {
+        format!("\"{}\"", self.0)
+    }
+}
+
 /// What the head of an object says of it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Head {
     /// Its length in bytes.
     pub size: u64,
     /// The tag of just this content.
-    pub tag: String,
+    pub tag: Tag,
     /// Headers that a new object of its content has to have too.
     pub(crate) kept: Vec<(String, String)>,
+    /// The name of one of those whose value cannot be sent again as it is.
+    pub(crate) lost: Option<String>,
 }
 
 /// What has to hold when an object gets its name.
@@ -36,7 +63,7 @@ pub enum Condition {
     /// There is none of this name.
     IsNew,
     /// It is still the one of this tag.
-    Is(String),
+    Is(Tag),
 }
 
 impl Condition {
@@ -44,7 +71,7 @@ impl Condition {
         match self {
             Condition::Any => None,
             Condition::IsNew => Some(("if-none-match", "*".into())),
-            Condition::Is(tag) => Some(("if-match", tag.clone())),
+            Condition::Is(tag) => Some(("if-match", tag.quoted())),
         }
     }
 }
@@ -57,6 +84,7 @@ const OWN: &[&str] = &[
     "content-encoding",
     "content-language",
     "content-type",
+    "expires",
     "x-amz-server-side-encryption",
     "x-amz-server-side-encryption-aws-kms-key-id",
     "x-amz-server-side-encryption-bucket-key-enabled",
@@ -81,6 +109,11 @@ impl Object {
         self.store.traffic()
     }
 
+    /// Has its store ask nothing again where `stop` says that the run is to stop.
+    pub fn heed(&self, stop: &Arc<AtomicBool>) {
+        self.store.heed(Arc::clone(stop));
+    }
+
     /// The object beside it whose key is longer by `suffix`.
     #[must_use]
     pub fn with_suffix(&self, suffix: &str) -> Self {
@@ -92,18 +125,31 @@ impl Object {
     /// # Errors
     /// Where it cannot be told.
     pub fn head(&self) -> Result<Option<Head>> {
-        let request = Request::new(Method::HEAD, &self.name, "looking at it");
+        self.look(true)
+    }
+
+    /// The same, also where the run is to stop and has to know what it leaves.
+    pub(crate) fn last_head(&self) -> Result<Option<Head>> {
+        self.look(false)
+    }
+
+    fn look(&self, heeds_stop: bool) -> Result<Option<Head>> {
+        let request =
+            Request { heeds_stop, ..Request::new(Method::HEAD, &self.name, "looking at it") };
         let head = self.store.ask(&request, |answer| {
             let size = answer.header("content-length").and_then(|size| size.parse().ok());
-            let (Some(size), Some(tag)) = (size, answer.header("etag")) else {
+            let (Some(size), Some(tag)) = (size, answer.header("etag").and_then(Tag::parse)) else {
                 return Err(odd(&request, "was answered without its length or its tag").into());
             };
             let is_kept = |name: &str| OWN.contains(&name) || name.starts_with(USERS);
-            let kept = answer.headers.iter().filter(|(name, _)| is_kept(name.as_str()));
-            let kept = kept.filter_map(|(name, value)| {
-                Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned()))
-            });
-            Ok(Head { size, tag: tag.to_owned(), kept: kept.collect() })
+            let (mut kept, mut lost) = (Vec::new(), None);
+            for (name, value) in answer.headers.iter().filter(|(name, _)| is_kept(name.as_str())) {
+                match value.to_str() {
+                    Ok(value) => kept.push((name.as_str().to_owned(), value.to_owned())),
+                    Err(_) => lost = Some(name.as_str().to_owned()),
+                }
+            }
+            Ok(Head { size, tag, kept, lost })
         });
         match head {
             Ok(head) => Ok(Some(head)),
@@ -113,7 +159,7 @@ impl Object {
     }
 
     /// What it begins with, at most a block; how long it is, and its tag.
-    pub(crate) fn start(&self) -> Result<(Vec<u8>, u64, String)> {
+    pub(crate) fn start(&self) -> Result<(Vec<u8>, u64, Tag)> {
         let headers = [("range", format!("bytes=0-{}", BLOCK - 1))];
         let request = Request {
             headers: &headers,
@@ -145,11 +191,11 @@ impl Object {
     }
 
     /// Fills `out` from `at` of the object that has this tag and is `size` bytes long.
-    pub(crate) fn get(&self, out: &mut [u8], at: u64, size: u64, tag: &str) -> Result<()> {
+    pub(crate) fn get(&self, out: &mut [u8], at: u64, size: u64, tag: &Tag) -> Result<()> {
         let length = out.len() as u64;
         let wanted = (at, at + length, size);
         let headers =
-            [("range", format!("bytes={at}-{}", at + length - 1)), ("if-match", tag.to_owned())];
+            [("range", format!("bytes={at}-{}", at + length - 1)), ("if-match", tag.quoted())];
         let request = Request {
             headers: &headers,
             expected: length,
@@ -158,7 +204,7 @@ impl Object {
         let done = self.store.ask(&request, |answer| {
             let changed = || Failed::from(request.error(Kind::Changed, "failed: it changed"));
             // Some servers heed no conditions.
-            if tag_of(answer, &request)? != tag {
+            if tag_of(answer, &request)? != *tag {
                 return Err(changed());
             }
             match range_of(answer, &request)? {
@@ -180,14 +226,15 @@ impl Object {
         }
     }
 
-    /// All of it, where it is there and no longer than that.
+    /// All of it and its tag, where it is there and no longer than that.
     ///
     /// # Errors
     /// Where it cannot be read, or is longer.
-    pub fn read(&self, longest: u64) -> Result<Option<Vec<u8>>> {
+    pub fn read(&self, longest: u64) -> Result<Option<(Vec<u8>, Tag)>> {
         let request =
             Request { expected: longest, ..Request::new(Method::GET, &self.name, "reading it") };
         let done = self.store.ask(&request, |answer| {
+            let tag = tag_of(answer, &request)?;
             let mut bytes = Vec::new();
             let length: Option<u64> =
                 answer.header("content-length").and_then(|it| it.parse().ok());
@@ -198,31 +245,35 @@ impl Object {
             }
             match length {
                 Some(length) if length != bytes.len() as u64 => Err(too_short()),
-                _ => Ok(bytes),
+                _ => Ok((bytes, tag)),
             }
         });
         match done {
-            Ok(bytes) => {
+            Ok((bytes, tag)) => {
                 self.store.traffic().add_received(bytes.len() as u64);
-                Ok(Some(bytes))
+                Ok(Some((bytes, tag)))
             }
             Err(Error { kind: Kind::Missing, .. }) => Ok(None),
             Err(error) => Err(error),
         }
     }
 
-    /// Makes an object of a few bytes.
+    /// Makes an object of a few bytes where `condition` holds, and returns its tag if that is
+    /// told.
     ///
     /// # Errors
     /// Where it does not come into being.
-    pub fn write(&self, bytes: &[u8]) -> Result<()> {
+    pub fn write(&self, bytes: &[u8], condition: &Condition) -> Result<Option<Tag>> {
+        let headers: Vec<(&str, String)> = condition.header().into_iter().collect();
         let request = Request {
+            headers: &headers,
             body: Body::Bytes(bytes),
             ..Request::new(Method::PUT, &self.name, "writing it")
         };
-        self.store.ask(&request, |_| Ok(()))?;
+        let tag =
+            self.store.ask(&request, |answer| Ok(answer.header("etag").and_then(Tag::parse)))?;
         self.store.traffic().add_sent(bytes.len() as u64);
-        Ok(())
+        Ok(tag)
     }
 
     /// Takes the object away, if there is one.
@@ -230,7 +281,11 @@ impl Object {
     /// # Errors
     /// Where it stays.
     pub fn remove(&self) -> Result<()> {
-        let request = Request::new(Method::DELETE, &self.name, "removing it");
+        let request = Request {
+            // What is to go has had its time.
+            heeds_stop: false,
+            ..Request::new(Method::DELETE, &self.name, "removing it")
+        };
         match self.store.ask(&request, |_| Ok(())) {
             Err(error) if error.kind == Kind::Missing => Ok(()),
             done => done,
@@ -242,10 +297,12 @@ fn odd(request: &Request<'_>, why: &str) -> Error {
     request.error(Kind::Odd, why)
 }
 
-fn tag_of(answer: &Answer, request: &Request<'_>) -> std::result::Result<String, Failed> {
-    match answer.header("etag") {
-        Some(tag) if !tag.is_empty() => Ok(tag.to_owned()),
-        _ => Err(odd(request, "was answered without a tag, by which a change would show").into()),
+fn tag_of(answer: &Answer, request: &Request<'_>) -> std::result::Result<Tag, Failed> {
+    match answer.header("etag").and_then(Tag::parse) {
+        Some(tag) => Ok(tag),
+        None => {
+            Err(odd(request, "was answered without a tag, by which a change would show").into())
+        }
     }
 }
 
@@ -258,7 +315,7 @@ fn range_of(
         // All of it, which may be what was asked for.
         let length = answer.header("content-length").and_then(|length| length.parse().ok());
         if let Some(length) = length {
-            return Ok((0, length, length));
+            return no_longer_than_files((0, length, length), request);
         }
     }
     let range = || {
@@ -268,7 +325,18 @@ fn range_of(
         let (from, last): (u64, u64) = (from.parse().ok()?, last.parse().ok()?);
         Some((from, last.checked_add(1)?, size.parse().ok()?))
     };
-    range().ok_or_else(|| odd(request, "was answered without a range").into())
+    let range = range().ok_or_else(|| odd(request, "was answered without a range"))?;
+    no_longer_than_files(range, request)
+}
+
+fn no_longer_than_files(
+    range: (u64, u64, u64),
+    request: &Request<'_>,
+) -> std::result::Result<(u64, u64, u64), Failed> {
+    match range.2 <= LONGEST_OBJECT && range.1 <= range.2 {
+        true => Ok(range),
+        false => Err(odd(request, "was answered with a length that none has").into()),
+    }
 }
 
 /// Fills `out` with the body, which has as many bytes and no more.

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::Read;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
@@ -134,9 +135,13 @@ fn checked(endpoint: &str) -> Result<String, String> {
 fn service(variable: &dyn Fn(&str) -> Option<String>) -> Result<Service, String> {
     let relative = variable("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI")
         .map(|path| format!("http://169.254.170.2{path}"));
-    if let Some(url) = variable("AWS_CONTAINER_CREDENTIALS_FULL_URI").or(relative) {
-        if !url.starts_with("http://") {
-            return Err("the container's service of credentials has no address with http://".into());
+    if let Some(url) = relative.or_else(|| variable("AWS_CONTAINER_CREDENTIALS_FULL_URI")) {
+        if !is_near(&url) {
+            return Err(
+                "AWS_CONTAINER_CREDENTIALS_FULL_URI is no address with https://, and none \
+                        with http:// of this machine or of a container's service"
+                    .into(),
+            );
         }
         let token = match variable("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE") {
             Some(path) => Some(read(Path::new(&path))?.unwrap_or_default().trim().to_owned()),
@@ -150,6 +155,29 @@ fn service(variable: &dyn Fn(&str) -> Option<String>) -> Result<Service, String>
     let url =
         variable("AWS_EC2_METADATA_SERVICE_ENDPOINT").filter(|url| url.starts_with("http://"));
     Ok(Service::Machine { url: url.unwrap_or_else(|| "http://169.254.169.254".into()) })
+}
+
+/// Whether credentials may be asked for at this address: by TLS, or where nobody listens on the
+/// way.
+fn is_near(url: &str) -> bool {
+    if url.starts_with("https://") {
+        return true;
+    }
+    let Some(rest) = url.strip_prefix("http://") else { return false };
+    let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    if let Ok(address) = host.parse::<SocketAddr>() {
+        return is_near_address(address.ip());
+    }
+    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    match bare.parse::<IpAddr>() {
+        Ok(address) => is_near_address(address),
+        Err(_) => host.split(':').next() == Some("localhost") && !host.contains('@'),
+    }
+}
+
+fn is_near_address(address: IpAddr) -> bool {
+    let services = [Ipv4Addr::new(169, 254, 170, 2), Ipv4Addr::new(169, 254, 170, 23)];
+    address.is_loopback() || services.iter().any(|service| address == IpAddr::V4(*service))
 }
 
 /// The settings of one section of a file, which need not be there.
@@ -227,6 +255,35 @@ mod tests {
         let usual = with(&[]).expect("settings");
         assert!(matches!(usual.origin, Origin::Service(Service::Machine { .. })));
         assert_eq!((&*usual.region, usual.in_host), ("one", true));
+    }
+
+    #[test]
+    fn credentials_are_asked_for_near_by_or_safely() {
+        for (url, is_good) in [
+            ("https://host/x", true),
+            ("http://localhost:80/x", true),
+            ("http://127.0.0.1:80/x", true),
+            ("http://[::1]/x", true),
+            ("http://169.254.170.23/v1/credentials", true),
+            ("http://169.254.170.2?x", true),
+            ("http://169.254.170.3/x", false),
+            ("http://host/x", false),
+            ("http://127.0.0.1@host/x", false),
+            ("http://localhost:x@host/x", false),
+            ("ftp://localhost/x", false),
+        ] {
+            let said = settings(&[("AWS_CONTAINER_CREDENTIALS_FULL_URI", url)]);
+            assert_eq!(said.is_ok(), is_good, "{url}");
+        }
+        let both = [
+            ("AWS_CONTAINER_CREDENTIALS_FULL_URI", "https://host/x"),
+            ("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "/y"),
+        ];
+        let both = settings(&both).expect("settings");
+        let Origin::Service(Service::Container { url, .. }) = both.origin else {
+            panic!("another service")
+        };
+        assert_eq!(url, "http://169.254.170.2/y");
     }
 
     #[test]

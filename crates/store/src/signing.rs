@@ -4,6 +4,8 @@
 //! The signature stands in a header, so that no address holds anything secret, and covers the
 //! digest of the body, which the server compares.
 
+use std::collections::BTreeMap;
+
 use hmac::{Hmac, KeyInit, Mac};
 use jiff::Timestamp;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -69,16 +71,14 @@ pub(crate) fn sign(
     if let Some(token) = &credentials.token {
         added.push(("x-amz-security-token", token.to_string()));
     }
-    let mut headers: Vec<(&str, &str)> = request
-        .headers
-        .iter()
-        .chain(&added)
-        .map(|(name, value)| (*name, value.trim()))
-        .chain([("host", request.host)])
-        .collect();
-    headers.sort_unstable();
-    let names: Vec<&str> = headers.iter().map(|(name, _)| *name).collect();
-    let names = names.join(";");
+    // Of several headers of one name the values stand in one line, in their order.
+    let mut headers: BTreeMap<&str, String> = BTreeMap::from([("host", request.host.to_owned())]);
+    for (name, value) in request.headers.iter().chain(&added) {
+        let value = value.split(' ').filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ");
+        let line = headers.entry(name);
+        line.and_modify(|line| *line = format!("{line},{value}")).or_insert(value);
+    }
+    let names = headers.keys().copied().collect::<Vec<_>>().join(";");
     let lines: String = headers.iter().map(|(name, value)| format!("{name}:{value}\n")).collect();
     let canonical = format!(
         "{}\n{}\n{}\n{lines}\n{names}\n{}",
@@ -164,6 +164,25 @@ mod tests {
         };
         let expected = "34b48302e7b5fa45bde8084f4b7868a86f0a534bc59db6670ed5711ef69dc6f7";
         assert_eq!(signature(&list), expected);
+    }
+
+    #[test]
+    fn values_are_signed_as_the_server_reads_them() {
+        let signed = |headers: &[(&str, String)]| {
+            signature(&Signed {
+                method: "GET",
+                host: "h",
+                path: "/",
+                query: "",
+                headers,
+                body: EMPTY,
+            })
+        };
+        let plain = signed(&[("x-amz-meta-a", "b c,d".into())]);
+        assert_eq!(signed(&[("x-amz-meta-a", " b   c,d ".into())]), plain);
+        let two = [("x-amz-meta-a", "b c".into()), ("x-amz-meta-a", "d".into())];
+        assert_eq!(signed(&two), plain);
+        assert_ne!(signed(&[("x-amz-meta-a", "d,b c".into())]), plain);
     }
 
     #[test]

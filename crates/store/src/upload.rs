@@ -7,11 +7,11 @@ use calve_disk::Storage;
 use md5::{Digest, Md5};
 use ureq::http::Method;
 
-use crate::client::{Body, Failed, Request};
+use crate::client::{Answer, Body, Failed, Request};
 use crate::document;
 use crate::error::{Error, Kind, Result};
-use crate::limits::SENDERS;
-use crate::object::{Condition, Head, Object};
+use crate::limits::{GIVING_UP, SENDERS};
+use crate::object::{Condition, Head, Object, Tag};
 use crate::part::Part;
 use crate::pieces::Piece;
 use crate::signing::hex;
@@ -21,8 +21,21 @@ pub struct Upload<'a> {
     object: &'a Object,
     id: String,
     /// The tags of the parts that are there.
-    tags: Mutex<Vec<Option<String>>>,
+    tags: Mutex<Vec<Option<Tag>>>,
     is_over: bool,
+}
+
+/// Why no object came of the parts, as far as that is known.
+pub(crate) struct Unfinished {
+    pub(crate) error: Error,
+    /// Whether one may have come of them all the same, or may still.
+    pub(crate) may_be: bool,
+}
+
+impl From<Error> for Unfinished {
+    fn from(error: Error) -> Self {
+        Self { error, may_be: false }
+    }
 }
 
 impl<'a> Upload<'a> {
@@ -31,6 +44,11 @@ impl<'a> Upload<'a> {
     /// # Errors
     /// Where the store does not want it.
     pub fn begin(object: &'a Object, like: Option<&Head>) -> Result<Self> {
+        if let Some(name) = like.and_then(|head| head.lost.as_ref()) {
+            let why = format!("would lose its header {name}, which is not plain ASCII");
+            let path = object.name().path();
+            return Err(Error::new(Kind::Odd, &path, "beginning to write it", why));
+        }
         let headers: Vec<(&str, String)> = like
             .iter()
             .flat_map(|head| &head.kept)
@@ -59,7 +77,7 @@ impl<'a> Upload<'a> {
         &self,
         pieces: &[Piece],
         storage: &dyn Storage,
-        original: Option<(&Object, &str)>,
+        original: Option<(&Object, &Tag)>,
         stop: &AtomicBool,
         progress: &(dyn Fn(u64) + Sync),
     ) -> Result<()> {
@@ -115,7 +133,7 @@ impl<'a> Upload<'a> {
             ..Request::new(Method::PUT, self.object.name(), "sending a part of it")
         };
         let tag = self.object.store.ask(&request, |answer| {
-            let Some(tag) = answer.header("etag") else {
+            let Some(tag) = answer.header("etag").and_then(Tag::parse) else {
                 return Err(request.error(Kind::Odd, "was answered without a tag").into());
             };
             // What is encrypted with somebody's keys has another tag.
@@ -124,23 +142,23 @@ impl<'a> Upload<'a> {
                 && answer.header("x-amz-server-side-encryption-customer-algorithm").is_none();
             let is_md5 =
                 |tag: &str| tag.len() == 32 && tag.bytes().all(|it| it.is_ascii_hexdigit());
-            let bare = tag.trim_matches('"');
+            let bare = tag.as_str();
             if is_plain && is_md5(bare) && !bare.eq_ignore_ascii_case(&part.md5_in_hex()) {
                 return Err(Failed::Again("the part arrived with other bytes".into()));
             }
-            Ok(tag.to_owned())
+            Ok(tag)
         })?;
         self.object.store.traffic().add_sent(piece.length);
         self.keep(index, tag);
         Ok(())
     }
 
-    fn copy(&self, index: usize, piece: &Piece, original: &Object, tag: &str) -> Result<()> {
+    fn copy(&self, index: usize, piece: &Piece, original: &Object, tag: &Tag) -> Result<()> {
         let name = original.name();
         let source = format!("{}/{}", name.bucket(), crate::signing::escaped_path(name.key()));
         let headers = [
             ("x-amz-copy-source", source),
-            ("x-amz-copy-source-if-match", tag.to_owned()),
+            ("x-amz-copy-source-if-match", tag.quoted()),
             (
                 "x-amz-copy-source-range",
                 format!("bytes={}-{}", piece.at, piece.at + piece.length - 1),
@@ -163,7 +181,7 @@ impl<'a> Upload<'a> {
                     false => Failed::Again("the server could not copy a part".into()),
                 });
             }
-            let tag = document::first(&text, "ETag").filter(|tag| !tag.is_empty());
+            let tag = document::first(&text, "ETag").as_deref().and_then(Tag::parse);
             tag.ok_or_else(|| request.error(Kind::Odd, "was answered without a tag").into())
         });
         let tag = tag.map_err(|error| match error.kind {
@@ -178,46 +196,66 @@ impl<'a> Upload<'a> {
     /// Makes an object of the parts, and returns its tag. `length` is how long it then is.
     ///
     /// # Errors
-    /// Where `condition` does not hold, and where the store does not make it.
-    pub fn complete(mut self, condition: &Condition, length: u64) -> Result<String> {
-        let tags: Vec<String> = self.lock().iter().flatten().cloned().collect();
-        // Some servers heed no conditions; between this look and the end they would be needed.
-        let is = self.object.head()?;
+    /// Where `condition` does not hold, and where the store does not make it; and
+    /// [`Kind::Unclear`] where it may have made it.
+    pub fn complete(self, condition: &Condition, length: u64) -> Result<Tag> {
+        self.finish(condition, length).map_err(|unfinished| unfinished.error)
+    }
+
+    /// The same, and says of a failure whether there may be an object all the same.
+    pub(crate) fn finish(
+        mut self,
+        condition: &Condition,
+        length: u64,
+    ) -> std::result::Result<Tag, Unfinished> {
         let error =
-            |kind, why: &str| Err(Error::new(kind, &self.object.name().path(), "naming it", why));
+            |kind, why: &str| Error::new(kind, &self.object.name().path(), "naming it", why);
+        let tags: Option<Vec<Tag>> = self.lock().iter().cloned().collect();
+        let Some(tags) = tags else {
+            return Err(error(Kind::Odd, "failed: not all of its parts are there").into());
+        };
+        // Some servers heed no conditions; between this look and the end they would be needed.
+        let old = match (self.object.head(), condition) {
+            // Who may not list a bucket is not told what is missing in it.
+            (Err(Error { kind: Kind::Denied, .. }), Condition::IsNew | Condition::Any) => None,
+            (head, _) => head?.map(|head| head.tag),
+        };
         match condition {
-            Condition::IsNew if is.is_some() => {
-                return error(Kind::Exists, "failed: it came into being meanwhile");
+            Condition::IsNew if old.is_some() => {
+                return Err(error(Kind::Exists, "failed: it came into being meanwhile").into());
             }
-            Condition::Is(tag) if is.as_ref().is_none_or(|is| is.tag != *tag) => {
-                return error(Kind::Changed, "failed: it is another one by now");
+            Condition::Is(tag) if old.as_ref() != Some(tag) => {
+                return Err(error(Kind::Changed, "failed: it is another one by now").into());
             }
             _ => {}
         }
-        let done = self.name(&tags, condition);
-        let tag = match done {
-            // It may have come about all the same: only an answer was lost.
-            Err(error) if error.kind != Kind::Denied => {
-                match (self.object.head(), expected_tag(&tags)) {
-                    (Ok(Some(head)), Some(tag)) if head.tag.trim_matches('"') == tag => head.tag,
-                    _ => return Err(error),
-                }
+        let tag = self.name(&tags, condition, old.as_ref())?;
+        let may_be = |error| Err(Unfinished { error, may_be: true });
+        let done = match self.object.last_head() {
+            Ok(Some(head)) if head.size == length && head.tag == tag => Ok(tag),
+            Ok(Some(head)) if head.tag != tag => {
+                may_be(error(Kind::Changed, "came off, but somebody else replaced it at once"))
             }
-            done => done?,
+            Ok(_) => may_be(error(Kind::Odd, "failed: it is not as long as what was sent")),
+            // Who may only write cannot look, and the store said that it is there.
+            Err(Error { kind: Kind::Denied, .. }) => Ok(tag),
+            Err(failed) => {
+                let why = format!("came off, but then {} {}", failed.doing, failed.why);
+                may_be(error(Kind::Unclear, &why))
+            }
         };
         self.is_over = true;
-        let is = self.object.head()?;
-        match is {
-            Some(head) if head.size == length && head.tag == tag => Ok(tag),
-            Some(head) if head.tag != tag => {
-                error(Kind::Changed, "failed: it was replaced by somebody else at once")
-            }
-            _ => error(Kind::Odd, "failed: the object is not as long as what was sent"),
-        }
+        done
     }
 
-    fn name(&self, tags: &[String], condition: &Condition) -> Result<String> {
-        let text = document::parts(tags);
+    /// Has the store put the parts together. Before it is asked again it is looked whether it did.
+    fn name(
+        &self,
+        tags: &[Tag],
+        condition: &Condition,
+        old: Option<&Tag>,
+    ) -> std::result::Result<Tag, Unfinished> {
+        let text = document::parts(&tags.iter().map(Tag::quoted).collect::<Vec<_>>());
         let headers: Vec<(&str, String)> = condition.header().into_iter().collect();
         let query = [("uploadId", self.id.clone())];
         let request = Request {
@@ -227,36 +265,57 @@ impl<'a> Upload<'a> {
             is_slow: true,
             ..Request::new(Method::POST, self.object.name(), "naming it")
         };
-        self.object.store.ask(&request, |answer| {
-            let text = answer.text()?;
-            if document::is_error(&text) {
-                let code = document::first(&text, "Code").unwrap_or_default();
-                return Err(match (&*code, condition) {
-                    ("PreconditionFailed", Condition::IsNew) => {
-                        request.error(Kind::Exists, "failed: it came into being meanwhile").into()
-                    }
-                    ("PreconditionFailed", _) => {
-                        request.error(Kind::Changed, "failed: it is another one by now").into()
-                    }
-                    _ => Failed::Again("the server could not put the parts together".into()),
-                });
+        let unclear = |why: &str| {
+            let why = format!("may have come off, or not: {why}");
+            Unfinished { error: request.error(Kind::Unclear, why), may_be: true }
+        };
+        let (store, expected) = (&self.object.store, expected_tag(tags));
+        let (mut is_unclear, mut last) = (false, String::new());
+        for attempt in 0..request.attempts {
+            if let Err(error) = store.rest(&request, attempt) {
+                return Err(if is_unclear { unclear(&error.why) } else { error.into() });
             }
-            let tag = document::first(&text, "ETag").filter(|tag| !tag.is_empty());
-            tag.ok_or_else(|| request.error(Kind::Odd, "was answered without a tag").into())
-        })
+            let error = match store.attempt(&request, &mut |answer| named(&request, answer)) {
+                Ok(tag) => return Ok(tag),
+                Err(Failed::Finally(error)) if error.kind == Kind::Denied && !is_unclear => {
+                    return Err(error.into());
+                }
+                // An answer to what was asked before may be lost, and this is what came of it.
+                Err(Failed::Finally(error)) => Some(error),
+                Err(Failed::Again(why)) => {
+                    (is_unclear, last) = (true, why);
+                    None
+                }
+            };
+            let is = self.object.last_head().map(|head| head.map(|head| head.tag));
+            match (is, error) {
+                (Ok(Some(tag)), _) if expected.as_ref() == Some(&tag) => return Ok(tag),
+                (_, Some(error)) if !is_unclear => return Err(error.into()),
+                (_, Some(error)) => return Err(unclear(&format!("{last}; then it {}", error.why))),
+                // Nothing came of it so far.
+                (Ok(is), None) if is.as_ref() == old => {}
+                (Ok(_), None) => {
+                    return Err(unclear(&format!("{last}, and it is another one now")));
+                }
+                (Err(error), None) => {
+                    return Err(unclear(&format!("{last}; {} {}", error.doing, error.why)));
+                }
+            }
+        }
+        Err(unclear(&last))
     }
 
     fn query(&self, index: usize) -> [(&'static str, String); 2] {
         [("partNumber", (index + 1).to_string()), ("uploadId", self.id.clone())]
     }
 
-    fn keep(&self, index: usize, tag: String) {
+    fn keep(&self, index: usize, tag: Tag) {
         if let Some(place) = self.lock().get_mut(index) {
             *place = Some(tag);
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Option<String>>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Option<Tag>>> {
         self.tags.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -265,16 +324,36 @@ fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// The tag that the answer to the end of an upload has.
+fn named(request: &Request<'_>, answer: &mut Answer) -> std::result::Result<Tag, Failed> {
+    let text = answer.text()?;
+    if document::is_error(&text) {
+        let is_new = request.headers.iter().any(|(name, _)| *name == "if-none-match");
+        let code = document::first(&text, "Code").unwrap_or_default();
+        return Err(match (&*code, is_new) {
+            ("PreconditionFailed", true) => {
+                request.error(Kind::Exists, "failed: it came into being meanwhile").into()
+            }
+            ("PreconditionFailed", false) => {
+                request.error(Kind::Changed, "failed: it is another one by now").into()
+            }
+            _ => Failed::Again("the server could not put the parts together".into()),
+        });
+    }
+    let tag = document::first(&text, "ETag").as_deref().and_then(Tag::parse);
+    tag.ok_or_else(|| Failed::Again("the server answered without a tag".into()))
+}
+
 /// The tag that most stores give an object of these parts: a digest of theirs.
-fn expected_tag(tags: &[String]) -> Option<String> {
+fn expected_tag(tags: &[Tag]) -> Option<Tag> {
     let mut md5 = Md5::new();
     for tag in tags {
-        let tag = tag.trim_matches('"');
+        let tag = tag.as_str();
         for at in (0..tag.len()).step_by(2) {
             md5.update([u8::from_str_radix(tag.get(at..at + 2)?, 16).ok()?]);
         }
     }
-    Some(format!("{}-{}", hex(&md5.finalize()), tags.len()))
+    Tag::parse(&format!("{}-{}", hex(&md5.finalize()), tags.len()))
 }
 
 impl Drop for Upload<'_> {
@@ -285,6 +364,9 @@ impl Drop for Upload<'_> {
         let query = [("uploadId", self.id.clone())];
         let request = Request {
             query: &query,
+            attempts: GIVING_UP.0,
+            limit: Some(GIVING_UP.1),
+            heeds_stop: false,
             ..Request::new(Method::DELETE, self.object.name(), "giving it up")
         };
         // Best effort: what failed is told already, and a rule of the bucket takes away the rest.

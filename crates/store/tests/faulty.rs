@@ -8,12 +8,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use calve_disk::Storage;
 use calve_disk::units::HostOffset;
-use calve_inplace::UNDO_RECORD;
+use calve_disk::{Storage, StorageMut};
+use calve_inplace::{Journal, UNDO_RECORD};
 use calve_store::{
-    Condition, Error, Folder, Kind, Listed, Listing, Object, ObjectFile, ObjectName, Settings,
-    Store, Upload,
+    Condition, Draft, Error, Folder, Kind, Listed, Listing, Object, ObjectFile, ObjectJournal,
+    ObjectName, Settings, Store, Tag, Upload,
 };
 
 /// A request as it came: its first line and its headers, in small letters.
@@ -373,7 +373,7 @@ fn storage(length: usize) -> calve_testkit::Memory {
     calve_testkit::Memory::new(contents(0, length))
 }
 
-fn sent(server: &Server, length: usize) -> Result<String, Error> {
+fn sent(server: &Server, length: usize) -> Result<Tag, Error> {
     let object = server.object();
     let upload = Upload::begin(&object, None)?;
     let pieces = calve_store::pieces::all_new(length as u64);
@@ -505,4 +505,185 @@ fn a_list_that_lies_ends_and_is_an_error() {
         .map(|it| it.as_ref().expect("an object").path.display().to_string())
         .collect();
     assert_eq!(names, ["s3://b/k1", "s3://b/k2"]);
+}
+
+/// A store with one object that is upgraded: what a request changes it remembers.
+#[derive(Default)]
+struct Kept {
+    is_new: bool,
+    has_note: bool,
+}
+
+/// How a store answers the end of an upload, and whether it then is the new object.
+type End = fn(usize) -> (bool, Vec<u8>);
+
+/// The tag of what is sent, by no digest that anybody could compare.
+const NEW: &str = "new-1";
+
+fn ended(tag: &str) -> Vec<u8> {
+    let text = format!(
+        "<CompleteMultipartUploadResult><ETag>{tag}</ETag></CompleteMultipartUploadResult>"
+    );
+    plain("200 OK", "", &text)
+}
+
+/// Upgrades an object of such a store, and tells what came of it and whether its note is there.
+fn upgraded(end: End) -> (Result<(), Error>, bool, bool, usize) {
+    let kept = Arc::new(Mutex::new(Kept::default()));
+    let (inner, ends) = (Arc::clone(&kept), Arc::new(AtomicUsize::new(0)));
+    let counted = Arc::clone(&ends);
+    let server = Server::new(move |request, _| {
+        let mut kept = inner.lock().expect("no panic");
+        let line = &request.line;
+        let tag = if kept.is_new { NEW } else { "tag" };
+        if line.contains("/b/k.calve-undo ") {
+            return match line.split(' ').next() {
+                Some("PUT") if kept.has_note => plain("412 No", "", ""),
+                Some("PUT") => {
+                    assert!(
+                        request.headers.contains("\nif-none-match: *\n"),
+                        "{}",
+                        request.headers
+                    );
+                    kept.has_note = true;
+                    plain("200 OK", "ETag: \"note\"\r\n", "")
+                }
+                Some("DELETE") => {
+                    kept.has_note = false;
+                    plain("204 Gone", "", "")
+                }
+                _ if kept.has_note => plain("200 OK", "ETag: \"note\"\r\n", ""),
+                _ => plain("404 No", "", ""),
+            };
+        }
+        if line.starts_with("HEAD") {
+            let head = format!("HTTP/1.1 200 OK\r\nETag: \"{tag}\"\r\nContent-Length: {SIZE}\r\n");
+            return format!("{head}Connection: close\r\n\r\n").into_bytes();
+        }
+        if line.starts_with("POST /b/k?uploads") {
+            return plain("200 OK", "", BEGUN);
+        }
+        if line.starts_with("POST") {
+            assert!(request.headers.contains("\nif-match: \"tag\"\n"), "{}", request.headers);
+            let (is_new, answer) = end(counted.fetch_add(1, Ordering::SeqCst));
+            kept.is_new |= is_new;
+            return answer;
+        }
+        match line.split(' ').next() {
+            Some("GET") => good(request),
+            Some("DELETE") => plain("204 Gone", "", ""),
+            _ => plain("200 OK", "ETag: \"x\"\r\n", ""),
+        }
+    });
+    let object = server.object();
+    let journal = ObjectJournal::of(&object, UNDO_RECORD);
+    let draft = Draft::over(server.open().expect("opens")).expect("a draft");
+    draft.write_at(b"other", HostOffset::new(0)).expect("written");
+    assert_eq!(journal.read().expect("reads"), None);
+    journal.put(b"the way back").expect("kept");
+    let done = draft.publish(None, Some(&journal), &false.into());
+    let kept = kept.lock().expect("no panic");
+    (done, kept.is_new, kept.has_note, ends.load(Ordering::SeqCst))
+}
+
+#[test]
+fn the_way_back_stays_where_the_object_may_be_another_one() {
+    let (done, is_new, has_note, _) = upgraded(|_| (true, ended(NEW)));
+    done.expect("it is made, whatever quotes the tag has");
+    assert!(is_new && has_note);
+    // The answer is lost, and the tag says nothing of what it is of.
+    let (done, is_new, has_note, ends) = upgraded(|_| (true, plain("500 X", "", "")));
+    let error = done.expect_err("nobody knows");
+    assert_eq!((error.kind, ends), (Kind::Unclear, 1), "{error}");
+    assert!(error.to_string().contains("calve upgrade --recover"), "{error}");
+    assert!(is_new && has_note);
+    // Nothing shows at first, and the second try finds the work of the first done.
+    let (done, is_new, has_note, ends) = upgraded(|number| match number {
+        0 => (false, plain("503 X", "", "")),
+        _ => (true, plain("412 No", "", "<Error><Code>PreconditionFailed</Code></Error>")),
+    });
+    let error = done.expect_err("nobody knows");
+    assert_eq!((error.kind, ends), (Kind::Unclear, 2), "{error}");
+    assert!(is_new && has_note);
+    // A store that never says what came of it.
+    let (done, _, has_note, ends) = upgraded(|_| (false, plain("500 X", "", "")));
+    assert_eq!((done.expect_err("fails").kind, ends), (Kind::Unclear, 5));
+    assert!(has_note);
+    // Somebody else replaced it: what the note is about is not to be seen.
+    let (done, _, has_note, _) = upgraded(|_| (true, plain("412 No", "", "")));
+    assert_eq!(done.expect_err("fails").kind, Kind::Changed);
+    assert!(has_note);
+    // It is surely what it was.
+    let (done, is_new, has_note, _) = upgraded(|_| (false, plain("403 No", "", "")));
+    assert_eq!(done.expect_err("fails").kind, Kind::Denied);
+    assert!(!is_new && !has_note);
+}
+
+#[test]
+fn a_run_that_is_to_stop_sends_nothing_again() {
+    let server = Server::new(|_, _| plain("500 X", "", ""));
+    let (object, stop) = (server.object(), Arc::new(std::sync::atomic::AtomicBool::new(false)));
+    object.heed(&stop);
+    let later = Arc::clone(&stop);
+    let waiting = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(20));
+        later.store(true, Ordering::SeqCst);
+    });
+    let started = Instant::now();
+    let error = object.head().expect_err("fails");
+    assert_eq!(error.kind, Kind::Stopped, "{error}");
+    assert!(started.elapsed() < Duration::from_millis(500), "{:?}", started.elapsed());
+    waiting.join().expect("no panic");
+}
+
+/// Upgrades an object beside whose name a note came to be, or may be.
+fn beside_a_note(status: &'static str, head: &'static str) -> (Result<(), Error>, Vec<String>) {
+    let server = Server::new(move |request, _| {
+        let line = &request.line;
+        match (line.contains("/b/k.calve-undo "), line.split(' ').next()) {
+            (true, Some("PUT")) => plain("412 No", "", ""),
+            (true, _) => plain(status, "", ""),
+            (false, Some("GET")) => good(request),
+            (false, Some("HEAD")) => {
+                let length = "Content-Length: 3145728\r\nConnection: close\r\n\r\n";
+                let mut answer = b"HTTP/1.1 200 OK\r\nETag: \"tag\"\r\n".to_vec();
+                // Each character is one byte here.
+                answer.extend(head.chars().map(|it| u8::try_from(u32::from(it)).expect("small")));
+                [answer, length.as_bytes().to_vec()].concat()
+            }
+            (false, Some("POST")) => plain("200 OK", "", BEGUN),
+            (false, Some("PUT")) => plain("200 OK", "ETag: \"x\"\r\n", ""),
+            _ => plain("204 Gone", "", ""),
+        }
+    });
+    let journal = ObjectJournal::of(&server.object(), UNDO_RECORD);
+    let draft = Draft::over(server.open().expect("opens")).expect("a draft");
+    draft.write_at(b"other", HostOffset::new(0)).expect("written");
+    assert_eq!(journal.read().expect("reads"), None);
+    assert_eq!(journal.is_hidden(), status.starts_with("403"));
+    journal.put(b"the way back").expect("kept");
+    let done = draft.publish(None, Some(&journal), &false.into());
+    let seen = server.seen.lock().expect("no panic");
+    (done, seen.iter().map(|request| request.line.clone()).collect())
+}
+
+#[test]
+fn the_note_of_another_run_is_neither_replaced_nor_removed() {
+    for (status, kind) in [("404 No", Kind::Changed), ("403 No", Kind::Denied)] {
+        let (done, lines) = beside_a_note(status, "");
+        assert_eq!(done.expect_err("fails").kind, kind, "{status}");
+        let ends = |line: &&String| line.starts_with("POST /b/k?uploadId");
+        assert!(!lines.iter().any(|line| ends(&line)), "{lines:?}");
+        let removes = |line: &String| line.starts_with("DELETE /b/k.calve-undo");
+        assert!(!lines.iter().any(removes), "{lines:?}");
+        assert!(lines.last().expect("requests").starts_with("DELETE /b/k?uploadId=N"));
+    }
+}
+
+#[test]
+fn headers_that_cannot_be_sent_again_are_not_dropped() {
+    let (done, lines) = beside_a_note("404 No", "x-amz-meta-owner: J\u{f6}rg\r\n");
+    let error = done.expect_err("refused");
+    assert!(error.to_string().contains("x-amz-meta-owner"), "{error}");
+    assert!(!lines.iter().any(|line| line.starts_with("POST")), "{lines:?}");
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use calve_convert::{Summary, Unnamed};
 use calve_disk::{Disk, Storage};
-use calve_store::{Condition, Error, Kind, Object, Traffic, Upload, pieces};
+use calve_store::{Condition, Error, Kind, Object, ObjectName, Traffic, Upload, pieces};
 
 use crate::args::{ConvertArgs, CopyHow};
 use crate::exit::{Code, Failure};
@@ -26,17 +26,21 @@ impl ObjectTarget {
         target: &Path,
         sources: &[Disk],
         args: &ConvertArgs,
+        program: &str,
     ) -> Result<Option<Self>, Failure> {
         if !store::is_object(target) {
             return Ok(None);
         }
         let object = store::object(target)?;
-        let is_source = |disk: &Disk| disk.layers().iter().any(|layer| layer.path == target);
+        // Paths would be the same with two slashes for one, and keys are not.
+        let is_target =
+            |path: &Path| ObjectName::parse(path).is_ok_and(|name| name == *object.name());
+        let is_source = |disk: &Disk| disk.layers().iter().any(|layer| is_target(&layer.path));
         if sources.iter().any(is_source) {
             let text = format!("{}: is the same object as a source", target.display());
             return Err(Failure::new(Code::Refused, text).next("name another target"));
         }
-        if !args.force && object.head()?.is_some() {
+        if !args.force && store::is_there(&object, program)? {
             return Err(Error::new(Kind::Exists, target, "the target", "exists already").into());
         }
         let folder = tempfile::Builder::new().prefix("calve-").tempdir().map_err(|error| {

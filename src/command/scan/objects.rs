@@ -175,7 +175,7 @@ impl Eyes<'_> {
         }
         let name = ObjectName::parse(&listed.path)?;
         let file = ObjectFile::open(Object::new(self.store, name))?;
-        if file.length() != listed.size || !listed.is_of_tag(file.tag()) {
+        if file.length() != listed.size || listed.tag.as_ref() != Some(file.tag()) {
             return Ok(Look::unreadable("was replaced while it was scanned: scan it again"));
         }
         Ok(look_elsewhere(Box::new(file), &ask))

@@ -5,8 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use calve_inplace::UNDO_RECORD;
-use calve_store::{Draft, Error, Kind, Object, ObjectFile, ObjectJournal};
+use calve_disk::Error as DiskError;
+use calve_inplace::{Journal, UNDO_RECORD};
+use calve_store::{Draft, Error, Kind, Object, ObjectFile, ObjectJournal, ObjectName};
 use calve_upgrade::{InPlace, State};
 
 use super::{Image, Told, recovered, released, report, written_since};
@@ -32,6 +33,24 @@ impl Drafted {
         InPlace::new(Arc::clone(&self.draft) as Arc<_>, Box::new(self.journal.clone()))
     }
 
+    /// Tells that the store does not say whether there is an undo record.
+    fn tell_hidden(&self, program: &str) -> Result<(), Failure> {
+        let found = self.journal.read().map_err(|error| match Error::behind(&error) {
+            Some(error) => Failure::from(error.clone()),
+            None => DiskError::host("reading its undo record", self.journal.path(), error).into(),
+        });
+        // A damaged one is told of by whoever needs it.
+        if found?.is_none() && self.journal.is_hidden() {
+            let text = format!(
+                "{}: was not allowed to be read, and is taken to be missing; who may list the \
+                 bucket (s3:ListBucket) is told",
+                self.journal.path().display()
+            );
+            print::note(program, &text);
+        }
+        Ok(())
+    }
+
     fn publish(&self, stop: &AtomicBool) -> Result<(), Failure> {
         Ok(self.draft.publish(None, Some(&self.journal), stop)?)
     }
@@ -55,10 +74,11 @@ pub(super) fn run(image: &Image, args: &UpgradeArgs, program: &str) -> Result<To
             .next("convert makes another object: calve convert s3://... s3://..."));
     }
     if let Some(target) = &action.reflink_to {
-        return copied(image, target, args, &flags.stop);
+        return copied(image, target, args, program, &flags.stop);
     }
     let drafted = Drafted::of(&image.path)?;
     let in_place = drafted.in_place();
+    drafted.tell_hidden(program)?;
     if action.undo {
         in_place.undo(args.force)?;
         drafted.publish(&flags.stop)?;
@@ -97,11 +117,17 @@ pub(super) fn run(image: &Image, args: &UpgradeArgs, program: &str) -> Result<To
     Ok(drafted.told(report(image, &plan, "upgraded to qcow2")))
 }
 
+/// The bucket, and what stands before the last part of the key. Two slashes in it are not one.
+fn folder(name: &ObjectName) -> (&str, &str) {
+    (name.bucket(), name.key().rsplit_once('/').map_or("", |(folder, _)| folder))
+}
+
 /// Makes another object of the upgraded image, of which the store copies what stays.
 fn copied(
     image: &Image,
     target: &Path,
     args: &UpgradeArgs,
+    program: &str,
     stop: &AtomicBool,
 ) -> Result<Told, Failure> {
     if !store::is_object(target) {
@@ -109,11 +135,15 @@ fn copied(
         return Err(Failure::new(Code::Unsupported, text).next("convert makes a file of an object"));
     }
     let new = store::object(target)?;
-    if new.head()?.is_some() {
+    if new.name() == store::object(&image.path)?.name() {
+        let text = format!("{}: is the image itself", target.display());
+        return Err(Failure::new(Code::Refused, text).next("name another target"));
+    }
+    if store::is_there(&new, program)? {
         return Err(Error::new(Kind::Exists, target, "the target", "exists already").into());
     }
     let drafted = Drafted::of(&image.path)?;
-    let is_beside = image.path.parent() == target.parent();
+    let is_beside = folder(drafted.object.name()) == folder(new.name());
     let plan = InPlace::of_clone(Arc::clone(&drafted.draft) as Arc<_>)
         .upgrade(&image.options(args)?, stop)?;
     if plan.backing.is_some() && !is_beside {
