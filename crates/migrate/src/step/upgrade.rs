@@ -1,7 +1,9 @@
 //! Images that become qcow2 where they lie.
 
+use std::io::Read;
 use std::path::Path;
 
+use calve_disk::open::{Likeness, likeness, open_for_reading};
 use calve_upgrade::{InPlace, Options, Recovered, State, Time, Verify};
 
 use super::{Of, Site, time_of};
@@ -58,9 +60,11 @@ pub(crate) fn carry_out(site: &Site<'_>, of: Of<'_>, record: &mut ImageRecord) -
 pub(crate) fn back(record: &ImageRecord, force: bool) -> Result<()> {
     let path: &Path = &record.path;
     match calve_upgrade::state_of(path)? {
-        None if record.state == crate::ImageState::Switched => {
+        // It may have been taken back by a run that was killed before it could say so.
+        None if record.state == crate::ImageState::Switched && !is_old(record)? => {
             return Err(Error::refused(path, "has no undo record any more"));
         }
+        None if record.state == crate::ImageState::Switched => {}
         None => return Ok(()),
         Some(State::Interrupted) => {
             InPlace::open(path)?.recover()?;
@@ -68,6 +72,19 @@ pub(crate) fn back(record: &ImageRecord, force: bool) -> Result<()> {
         Some(State::Upgraded | State::Written) => InPlace::open(path)?.undo(force)?,
     }
     Ok(calve_upgrade::set_written(path, time_of(&record.old))?)
+}
+
+/// Whether the image is the version 1 file that it was.
+fn is_old(record: &ImageRecord) -> Result<bool> {
+    let found = names::look_at(&record.path)?;
+    if found.inode != record.old.inode || found.size != record.old.size {
+        return Ok(false);
+    }
+    let failed = |source| Error::host("reading", &record.path, source);
+    let mut start = [0; 8];
+    let mut file = open_for_reading(&record.path).map_err(failed)?;
+    file.read_exact(&mut start).map_err(failed)?;
+    Ok(likeness(&start) == Likeness::Qcow(1))
 }
 
 /// Gives up the way back.
