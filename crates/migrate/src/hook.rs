@@ -20,8 +20,15 @@ const STEP: Duration = Duration::from_millis(10);
 /// How long a command that is asked to end may take for that.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// How much earlier a command may meet a signal than this program.
+/// How much earlier a command may meet a signal than this program, if a signal ended it.
 const MOMENT: Duration = Duration::from_secs(2);
+
+/// The same of one that ended by itself, and may have met a signal: a run of many that fail would
+/// wait for each.
+const SHORT_MOMENT: Duration = Duration::from_millis(200);
+
+/// Above this a shell tells by its code that a signal ended what it ran.
+const BY_SIGNAL: i32 = 128;
 
 /// Commands for a shell. They are told of the image by the variables `CALVE_IMAGE`,
 /// `CALVE_STRATEGY`, `CALVE_FAMILY` and `CALVE_RUN`; one that does not end with 0 makes the family
@@ -95,7 +102,7 @@ fn ended(child: &mut Child, stop: &AtomicBool) -> std::io::Result<Ended> {
         }
         match (status, asked) {
             // Who ends this program may end all that it started too, and that a moment before.
-            (Some(status), None) if status.success() || !stops_soon(stop) => {
+            (Some(status), None) if status.success() || !stops_soon(stop, status) => {
                 return Ok(Ended::With(status));
             }
             (_, None) if stop.load(Ordering::Relaxed) => {
@@ -139,10 +146,12 @@ fn waits_for_terminal(shell: Pid) -> std::io::Result<bool> {
     Ok([Signal::TTIN, Signal::TTOU].iter().any(|signal| by == Some(signal.as_raw())))
 }
 
-/// Whether the run is to stop now, or in a moment.
-fn stops_soon(stop: &AtomicBool) -> bool {
+/// Whether the run is to stop now, or in a moment, after a command ended so.
+fn stops_soon(stop: &AtomicBool, status: ExitStatus) -> bool {
+    let is_by_signal = status.code().is_none_or(|code| code > BY_SIGNAL);
+    let moment = if is_by_signal { MOMENT } else { SHORT_MOMENT };
     let since = Instant::now();
-    while !stop.load(Ordering::Relaxed) && since.elapsed() < MOMENT {
+    while !stop.load(Ordering::Relaxed) && since.elapsed() < moment {
         std::thread::sleep(STEP);
     }
     stop.load(Ordering::Relaxed)
