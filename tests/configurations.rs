@@ -11,7 +11,9 @@ use calve_testkit::{Random, qemu, seeds};
 use serde_json::Value;
 
 use crate::common::Bench;
-use crate::migrate::{archive, assert_migrated, files, scan_and_plan, two_families};
+use crate::migrate::{
+    archive, assert_migrated, files, kill_within, kills, scan_and_plan, two_families,
+};
 
 /// A machine of libvirt with disks on these files.
 fn domain<'a>(disks: impl IntoIterator<Item = (&'a Path, &'a str)>) -> String {
@@ -202,7 +204,7 @@ fn images_are_found_over_links() {
 
 #[test]
 fn killed_at_any_moment_images_and_configurations_agree_in_the_end() {
-    let kills = std::env::var("CALVE_KILLS").ok().and_then(|it| it.parse().ok()).unwrap_or(6);
+    let kills = kills();
     for seed in seeds("CALVE_MIGRATE_CASES", 1) {
         let mut random = Random::new(seed);
         let (bench, truth) = archive(seed);
@@ -229,10 +231,8 @@ fn killed_at_any_moment_images_and_configurations_agree_in_the_end() {
             bench.write(&name(number), machine(number, false).as_bytes());
         }
         for _ in 0..kills {
-            let mut run = bench.command(&[&APPLY[..], &["-q"]].concat()).spawn().expect("starts");
-            std::thread::sleep(Duration::from_micros(random.below(400_000)));
-            run.kill().expect("killed");
-            run.wait().expect("ended");
+            let run = bench.command(&[&APPLY[..], &["-q"]].concat()).spawn().expect("starts");
+            kill_within(run, random.below(400_000));
         }
         bench.ok(&[&APPLY[..], &["-q"]].concat());
         assert_migrated(&bench, &truth, &planned);
@@ -242,10 +242,8 @@ fn killed_at_any_moment_images_and_configurations_agree_in_the_end() {
         }
         for _ in 0..kills.min(3) {
             let words = ["migrate", "-q", "--undo", "1", "plan"];
-            let mut run = bench.command(&words).spawn().expect("starts");
-            std::thread::sleep(Duration::from_micros(random.below(100_000)));
-            run.kill().expect("killed");
-            run.wait().expect("ended");
+            let run = bench.command(&words).spawn().expect("starts");
+            kill_within(run, random.below(100_000));
         }
         let said = bench.run(&["migrate", "-q", "--undo", "1", "plan"]);
         assert!(matches!(said.code, Some(0 | 18)), "seed {seed}: {}", said.err);

@@ -7,7 +7,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -197,9 +197,30 @@ fn no_image_is_migrated_over_another_base_than_its_own() {
     assert!(has_guessed, "no plan takes a guess where it is asked to");
 }
 
+/// How often a run is killed: `CALVE_KILLS`.
+pub(crate) fn kills() -> u32 {
+    std::env::var("CALVE_KILLS").ok().and_then(|it| it.parse().ok()).unwrap_or(6)
+}
+
+/// Kills a run after so many microseconds, wherever it is then.
+pub(crate) fn kill_within(mut run: Child, micros: u64) {
+    std::thread::sleep(Duration::from_micros(micros));
+    run.kill().expect("killed");
+    run.wait().expect("ended");
+}
+
+/// Asserts that no new file is left that was made for an image and did not take its place.
+pub(crate) fn assert_nothing_staged(bench: &Bench, seed: u64) {
+    let left: Vec<PathBuf> = files(&bench.file("tree"))
+        .into_keys()
+        .filter(|path| path.to_string_lossy().contains("calve-staged"))
+        .collect();
+    assert_eq!(left, Vec::<PathBuf>::new(), "seed {seed}");
+}
+
 #[test]
 fn a_run_that_is_killed_at_any_moment_goes_on_and_no_image_is_lost_or_half() {
-    let kills = std::env::var("CALVE_KILLS").ok().and_then(|it| it.parse().ok()).unwrap_or(6);
+    let kills = kills();
     for seed in seeds("CALVE_MIGRATE_CASES", 2) {
         let mut random = Random::new(seed);
         let (bench, truth) = archive(seed);
@@ -207,24 +228,16 @@ fn a_run_that_is_killed_at_any_moment_goes_on_and_no_image_is_lost_or_half() {
         let planned = scan_and_plan(&bench, &["--way", way]);
         let before = files(&bench.file("tree"));
         for _ in 0..kills {
-            let mut run = bench.command(&["migrate", "-q", "plan"]).spawn().expect("starts");
-            std::thread::sleep(Duration::from_micros(random.below(250_000)));
-            run.kill().expect("killed");
-            run.wait().expect("ended");
+            let run = bench.command(&["migrate", "-q", "plan"]).spawn().expect("starts");
+            kill_within(run, random.below(250_000));
         }
         bench.ok(&["migrate", "-q", "plan"]);
         assert_migrated(&bench, &truth, &planned);
-        let left: Vec<PathBuf> = files(&bench.file("tree"))
-            .into_keys()
-            .filter(|path| path.to_string_lossy().contains("calve-staged"))
-            .collect();
-        assert_eq!(left, Vec::<PathBuf>::new(), "seed {seed}");
+        assert_nothing_staged(&bench, seed);
         let undo = ["migrate", "-q", "--undo", "1", "plan"];
         for _ in 0..kills {
-            let mut run = bench.command(&undo).stderr(Stdio::null()).spawn().expect("starts");
-            std::thread::sleep(Duration::from_micros(random.below(60_000)));
-            run.kill().expect("killed");
-            run.wait().expect("ended");
+            let run = bench.command(&undo).stderr(Stdio::null()).spawn().expect("starts");
+            kill_within(run, random.below(60_000));
         }
         let said = bench.run(&undo);
         // One of those may have been quick enough to end.

@@ -11,7 +11,8 @@ use serde_json::Value;
 
 use crate::common::{Bench, Said, large};
 use crate::migrate::{
-    archive, assert_migrated, files, magic, migrated, scan_and_plan, six_families, two_families,
+    archive, assert_migrated, assert_nothing_staged, files, kill_within, kills, magic, migrated,
+    scan_and_plan, six_families, two_families,
 };
 use calve_testkit::{Random, qemu, seeds};
 
@@ -228,28 +229,21 @@ fn one_worker_has_a_shard_and_no_plan_is_carried_out_in_two_ways_at_once() {
 
 #[test]
 fn workers_that_are_killed_at_any_moment_go_on_and_no_image_is_lost_or_half() {
-    let kills = std::env::var("CALVE_KILLS").ok().and_then(|it| it.parse().ok()).unwrap_or(6);
+    let kills = kills();
     for seed in seeds("CALVE_MIGRATE_CASES", 1) {
         let mut random = Random::new(seed);
         let (bench, truth) = archive(seed);
         let planned = scan_and_plan(&bench, &["--way", "convert"]);
         for number in 0..kills {
             let shard = format!("{}/2", number % 2);
-            let mut worker = start(&bench, &["--shard", &shard]);
-            std::thread::sleep(Duration::from_micros(random.below(250_000)));
-            worker.kill().expect("killed");
-            worker.wait().expect("ended");
+            kill_within(start(&bench, &["--shard", &shard]), random.below(250_000));
         }
         for shard in ["0/2", "1/2"] {
             bench.ok(&["work", "-q", "--plan", "plan", "--shard", shard]);
         }
         bench.ok(&["merge-reports", "--plan", "plan", "plan.shards"]);
         assert_migrated(&bench, &truth, &planned);
-        let left: Vec<PathBuf> = files(&bench.file("tree"))
-            .into_keys()
-            .filter(|path| path.to_string_lossy().contains("calve-staged"))
-            .collect();
-        assert_eq!(left, Vec::<PathBuf>::new(), "seed {seed}");
+        assert_nothing_staged(&bench, seed);
     }
 }
 

@@ -46,32 +46,29 @@ pub(crate) fn leaf(bytes: &[u8], start: u64, size: u64) -> Leaf {
 
 /// The same of a piece of `length` zeros.
 pub(crate) fn empty_leaf(start: u64, length: u64, size: u64) -> Leaf {
-    let hash = |hasher: &mut Hasher| {
-        let mut left = length;
-        while left > 0 {
-            let bytes = &ZEROS[..ZEROS.len().min(in_memory(left))];
-            hasher.update(bytes);
-            left -= bytes.len() as u64;
-        }
-    };
-    let mut hasher = Hasher::new();
     if size <= LEAF {
-        hash(&mut hasher);
-        return Leaf::Whole(hasher.finalize());
+        return Leaf::Whole(zeros_into(Hasher::new(), length).finalize());
     }
-    hasher.set_input_offset(start);
     let value = || {
-        hash(&mut hasher);
-        hasher.finalize_non_root()
+        let mut hasher = Hasher::new();
+        hasher.set_input_offset(start);
+        zeros_into(hasher, length).finalize_non_root()
     };
     let known = usize::try_from(start / LEAF).ok().and_then(|number| EMPTY.get(number));
-    match known.filter(|_| length == LEAF) {
-        Some(known) => Leaf::Part(*known.get_or_init(value)),
-        None => {
-            let mut value = value;
-            Leaf::Part(value())
-        }
+    Leaf::Part(match known.filter(|_| length == LEAF) {
+        Some(known) => *known.get_or_init(value),
+        None => value(),
+    })
+}
+
+fn zeros_into(mut hasher: Hasher, length: u64) -> Hasher {
+    let mut left = in_memory(length);
+    while left > 0 {
+        let bytes = &ZEROS[..ZEROS.len().min(left)];
+        hasher.update(bytes);
+        left -= bytes.len();
     }
+    hasher
 }
 
 /// The pieces' digests, put together in guest order.

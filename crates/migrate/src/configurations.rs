@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use calve_disk::Format;
-use calve_plan::{Image, Plan, Strategy};
+use calve_plan::{Image, Plan};
 use calve_references::{Change, Changes, Note, Rewritten, Storages, kind_of, limits, rewrite};
 
 use crate::error::{Error, Result};
@@ -80,7 +80,7 @@ impl Configurations {
             }
         }
         let images = plan.families.iter().flat_map(|family| &family.images);
-        let images: Vec<&Image> = images.filter(|image| changes_format(image.strategy)).collect();
+        let images: Vec<&Image> = images.filter(|image| image.strategy.changes_format()).collect();
         let changes = changes(images.iter().map(|image| &*image.path.0))?;
         let families = changes.iter().zip(&images);
         let families: BTreeMap<&Path, u64> =
@@ -147,11 +147,6 @@ impl Configurations {
     }
 }
 
-/// Whether an image of this strategy has another format afterwards.
-fn changes_format(strategy: Strategy) -> bool {
-    strategy == Strategy::Upgrade || strategy.replaces()
-}
-
 /// Images that become qcow2 under the names that they have.
 fn changes<'a>(images: impl Iterator<Item = &'a Path>) -> Result<Changes> {
     let mut changes = Changes::following_links();
@@ -167,7 +162,7 @@ fn changes_of(journal: &Journal, run: i64, families: impl Iterator<Item = u64>) 
     let mut paths = Vec::new();
     for family in families {
         let images = journal.images(run, family)?.into_iter();
-        let images = images.filter(|image| changes_format(image.strategy));
+        let images = images.filter(|image| image.strategy.changes_format());
         paths.extend(images.map(|image| image.path));
     }
     changes(paths.iter().map(PathBuf::as_path))

@@ -13,7 +13,7 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
-use calve_disk::Format;
+use calve_disk::{Format, OpenOptions};
 use calve_plan::{Family, Image, Kept, Strategy};
 use calve_upgrade::Time;
 
@@ -70,6 +70,19 @@ impl<'a> Of<'a> {
             above = base;
         }
         Ok(bases)
+    }
+
+    /// How the image is opened before the family is migrated, with the bases that the plan knows,
+    /// wherever they are.
+    fn open_options(self) -> Result<OpenOptions> {
+        let (bases, base_formats) = self.bases()?.into_iter().unzip();
+        Ok(OpenOptions {
+            format: Some(Format::Qcow1),
+            with_bases: true,
+            bases,
+            base_formats,
+            ..OpenOptions::default()
+        })
     }
 
     /// The images behind the image, the nearest first.

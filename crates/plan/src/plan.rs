@@ -168,6 +168,11 @@ impl Strategy {
         }
     }
 
+    /// Whether the image is a qcow2 file afterwards, and was version 1.
+    pub fn changes_format(self) -> bool {
+        self == Self::Upgrade || self.replaces()
+    }
+
     /// Whether a new file takes the image's place.
     pub fn replaces(self) -> bool {
         matches!(self, Self::Reflink | Self::Convert | Self::Flatten | Self::Rescue)

@@ -12,7 +12,7 @@ use crate::journal::ImageRecord;
 /// Notes the digest of the disk as it is now, where that is wanted and can be had.
 pub(super) fn take(site: &Site<'_>, of: Of<'_>, record: &mut ImageRecord) -> Result<()> {
     let Some(size) = wanted(site, of)? else { return Ok(()) };
-    record.digest = Some(digest(site, of, (Format::Qcow1, size), |format, _| format)?);
+    record.digest = Some(digest(site, of, &of.open_options()?, size)?);
     Ok(())
 }
 
@@ -20,10 +20,14 @@ pub(super) fn take(site: &Site<'_>, of: Of<'_>, record: &mut ImageRecord) -> Res
 pub(super) fn compare(site: &Site<'_>, of: Of<'_>, record: &ImageRecord) -> Result<()> {
     let Some(before) = &record.digest else { return Ok(()) };
     let Some(size) = wanted(site, of)? else { return Ok(()) };
-    let after = digest(site, of, (Format::Qcow2, size), |format, strategy| {
-        let is_new = strategy == Strategy::Upgrade || strategy.replaces();
-        if is_new { Format::Qcow2 } else { format }
-    })?;
+    let mut options = of.open_options()?;
+    options.format = Some(Format::Qcow2);
+    for (format, layer) in options.base_formats.iter_mut().zip(of.layers()?) {
+        if layer.strategy.changes_format() {
+            *format = Format::Qcow2;
+        }
+    }
+    let after = digest(site, of, &options, size)?;
     match after == *before {
         true => Ok(()),
         false => Err(Error::Mismatch { path: record.path.clone() }),
@@ -41,21 +45,9 @@ fn wanted(site: &Site<'_>, of: Of<'_>) -> Result<Option<u64>> {
     Ok(of.image.virtual_size.filter(|_| !is_secret))
 }
 
-/// BLAKE3 of the disk in this format and size; `then` says which format a base has now, of which
-/// the plan says which it had.
-fn digest(
-    site: &Site<'_>,
-    of: Of<'_>,
-    (format, size): (Format, u64),
-    then: impl Fn(Format, Strategy) -> Format,
-) -> Result<String> {
-    let mut options =
-        OpenOptions { format: Some(format), with_bases: true, ..OpenOptions::default() };
-    for ((path, format), layer) in of.bases()?.into_iter().zip(of.layers()?) {
-        options.bases.push(path);
-        options.base_formats.push(then(format, layer.strategy));
-    }
-    let disk = Disk::open(&of.image.path.0, &options)?;
+/// BLAKE3 of the disk of this size.
+fn digest(site: &Site<'_>, of: Of<'_>, options: &OpenOptions, size: u64) -> Result<String> {
+    let disk = Disk::open(&of.image.path.0, options)?;
     let control = Control { stop: site.stop, progress: &|_| {} };
     Ok(calve_convert::digest(&disk, size, site.threads, &control)?.to_hex().to_string())
 }

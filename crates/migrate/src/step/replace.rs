@@ -7,7 +7,7 @@ use calve_convert::{
     Base, Cache, Control, Copying, Options, Placement, Qcow2Options, Salvage, TargetFormat,
 };
 use calve_disk::units::ClusterSize;
-use calve_disk::{Disk, Format, OpenOptions, take_over_attributes};
+use calve_disk::{Disk, OpenOptions, take_over_attributes};
 use calve_plan::Strategy;
 use calve_upgrade::Verify;
 
@@ -47,21 +47,9 @@ fn cluster_size() -> ClusterSize {
     ClusterSize::from_bits(CLUSTER_BITS).unwrap_or(ClusterSize::SECTOR)
 }
 
-/// How the image is opened, with the bases that the plan knows, wherever they are.
-fn open_options(of: Of<'_>) -> Result<OpenOptions> {
-    let (bases, base_formats) = of.bases()?.into_iter().unzip();
-    Ok(OpenOptions {
-        format: Some(Format::Qcow1),
-        with_bases: true,
-        bases,
-        base_formats,
-        ..OpenOptions::default()
-    })
-}
-
 fn convert(site: &Site<'_>, of: Of<'_>, staged: &Path) -> Result<Option<String>> {
     let path = &of.image.path.0;
-    let disk = Disk::open(path, &open_options(of)?)?;
+    let disk = Disk::open(path, &of.open_options()?)?;
     let is_thin = of.image.strategy == Strategy::Convert;
     let base = if is_thin { base(of, &disk)? } else { None };
     let options = Options {
@@ -126,7 +114,7 @@ fn rescue(site: &Site<'_>, of: Of<'_>, staged: &Path) -> Result<u64> {
     };
     // What an earlier run left is begun anew: it may be of another file.
     names::remove(&options.map)?;
-    let open = OpenOptions { host_errors: calve_disk::HostErrors::Lose, ..open_options(of)? };
+    let open = OpenOptions { host_errors: calve_disk::HostErrors::Lose, ..of.open_options()? };
     let mut control =
         calve_rescue::Control { stop: site.stop, progress: &|_| {}, label: &mut |_| {} };
     let done = calve_rescue::rescue(&|| Disk::open(path, &open), &options, &mut control)?;
