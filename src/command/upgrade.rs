@@ -1,25 +1,22 @@
 //! `upgrade`: a version 1 image becomes qcow2 where it lies, and back.
 
 mod object;
+mod repack;
+mod told;
 
 use std::fmt::Write;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use calve_convert::{
-    Base, Cache, Control, Copying, Options as ConvertOptions, Placement, Qcow2Options, Salvage,
-    TargetFormat,
-};
 use calve_disk::open::escaped;
 use calve_disk::{Disk, Format, OpenOptions};
 use calve_upgrade::{InPlace, Options, Plan, Recovered, State, Verify};
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::args::{Shape, UpgradeArgs, VerifyHow};
-use crate::command::{convert, target};
+use self::told::{Told, report, tell};
+use crate::args::{UpgradeArgs, VerifyHow};
 use crate::exit::{self, Code, Failure};
-use crate::{print, signals, source, store};
+use crate::{print, signals, store};
 
 pub(crate) fn run(args: &UpgradeArgs, program: &str) -> Result<Code, Failure> {
     let action = &args.action;
@@ -49,34 +46,11 @@ pub(crate) fn run(args: &UpgradeArgs, program: &str) -> Result<Code, Failure> {
     Ok(Code::Done)
 }
 
-/// What was done to one image: a line for people, a document for programs.
-struct Told {
-    text: String,
-    document: Value,
-}
-
 fn each<'a>(
     images: impl Iterator<Item = &'a Image>,
     work: impl Fn(&'a Image) -> Result<Told, Failure>,
 ) -> Result<Vec<Told>, Failure> {
     images.map(work).collect()
-}
-
-fn tell(args: &UpgradeArgs, done: &[Told]) -> Result<(), Failure> {
-    match args.output {
-        Shape::Json => {
-            let documents: Vec<&Value> = done.iter().map(|told| &told.document).collect();
-            match &documents[..] {
-                [document] if !args.chain => print::json(document),
-                _ => print::json(&json!(documents)),
-            }
-        }
-        Shape::Human if args.quiet => Ok(()),
-        Shape::Human => {
-            let texts: Vec<&str> = done.iter().map(|told| &*told.text).collect();
-            print::out(&texts.concat())
-        }
-    }
 }
 
 /// An image to be upgraded, and the format of the file behind it.
@@ -221,7 +195,7 @@ fn upgrade(images: &[Image], args: &UpgradeArgs, program: &str) -> Result<Vec<To
         return Ok(told);
     }
     if args.action.then_repack {
-        refuse_repack(&images[0])?;
+        repack::refuse(&images[0])?;
     }
     told.clear();
     for image in images {
@@ -236,7 +210,7 @@ fn upgrade(images: &[Image], args: &UpgradeArgs, program: &str) -> Result<Vec<To
         note(program, args, image, &plan);
         let mut report = report(image, &plan, "upgraded to qcow2");
         if args.action.then_repack {
-            repack(image, &plan, args)?;
+            repack::run(image, &plan, args)?;
             if let Some(time) = options.time {
                 calve_upgrade::set_written(&image.path, time)?;
             }
@@ -364,144 +338,4 @@ fn reflink(image: &Image, target: &Path, args: &UpgradeArgs) -> Result<Told, Fai
     let plan = calve_upgrade::reflink_to(&source, target, &image.options(args)?, &flags.stop)?;
     let clone = Image { path: target.to_owned(), backing_format: None };
     Ok(report(&clone, &plan, &format!("qcow2, shares its clusters with {}", image.name())))
-}
-
-/// What a repack cannot do is known before the upgrade.
-fn refuse_repack(image: &Image) -> Result<(), Failure> {
-    let disk = Disk::open(&image.path, &OpenOptions::default())?;
-    if !disk.top().facts().is_encrypted {
-        return Ok(());
-    }
-    let text = format!("{}: is encrypted, and a repacked image would not be", image.name());
-    Err(Failure::new(Code::Unsupported, text)
-        .next("upgrade it without --then-repack, or convert it, which asks for the passphrase"))
-}
-
-/// Converts the upgraded image to clusters of 64 KiB, in its own place.
-fn repack(image: &Image, plan: &Plan, args: &UpgradeArgs) -> Result<(), Failure> {
-    let open = OpenOptions {
-        format: Some(Format::Qcow2),
-        with_bases: true,
-        base_roots: args.base_root.clone(),
-        ..OpenOptions::default()
-    };
-    // A link stays one: what it leads to is replaced.
-    let path = image.path.canonicalize().map_err(|error| {
-        Failure::new(Code::Failed, format!("{}: {error}", image.path.display()))
-    })?;
-    let disk = Disk::open(&image.path, &open)?;
-    let base = match &plan.backing {
-        None => None,
-        Some(backing) => {
-            let name = Path::new(std::ffi::OsStr::from_bytes(&backing.name));
-            let base = source::beside(&image.path, name);
-            let format = Format::from_name(&backing.format);
-            Some(Base {
-                name: backing.name.clone(),
-                format: backing.format.clone(),
-                disk: Disk::open(&base, &OpenOptions { format, ..open })?,
-                layer: Some(1),
-            })
-        }
-    };
-    let options = ConvertOptions {
-        format: TargetFormat::Qcow2(Qcow2Options {
-            cluster_size: target::default_cluster_size(),
-            compress: plan.packed > 0,
-            base,
-        }),
-        sparse_size: 4096,
-        placement: Placement::ReplaceSource,
-        cache: Cache::Writeback,
-        salvage: Salvage::Refuse,
-        copying: Copying::Read,
-        verify: true,
-        threads: convert::threads(None)?,
-        rate_limit: None,
-    };
-    let flags = signals::install()?;
-    let control = Control { stop: &flags.stop, progress: &|_| {} };
-    calve_convert::convert(vec![disk], &path, &options, &control).map_err(|error| {
-        Failure::from(error).next("the image is upgraded all the same, and was not repacked")
-    })?;
-    calve_upgrade::forget(&image.path)?;
-    Ok(())
-}
-
-/// What QEMU gives an image for its L2 tables unless it is told otherwise.
-const USUAL_L2_CACHE: u64 = 32 << 20;
-
-fn report(image: &Image, plan: &Plan, done: &str) -> Told {
-    let mut text = format!("{}: {done}\n", image.name());
-    let cluster = plan.cluster_size.bytes();
-    let mut line = |line: String| {
-        let _ = writeln!(text, "  {line}");
-    };
-    line(format!(
-        "{} clusters of {cluster} bytes stay where they are ({} packed)",
-        plan.staying, plan.packed
-    ));
-    for (count, why) in [
-        (plan.misaligned, "do not begin at a multiple of the cluster size"),
-        (plan.shared, "are where another one is"),
-        (plan.beside_header, "lie beside the header"),
-    ] {
-        if count > 0 {
-            line(format!("{count} clusters are copied: they {why}"));
-        }
-    }
-    line(format!(
-        "{} appended: L2 tables {}, L1 table {}, reference counts {}",
-        print::size(plan.appended()),
-        print::size(plan.l2_bytes),
-        print::size(plan.l1_bytes),
-        print::size(plan.refcount_bytes)
-    ));
-    let enough = if plan.l2_cache > USUAL_L2_CACHE {
-        format!(", more than the {} that QEMU gives", print::size(USUAL_L2_CACHE))
-    } else {
-        String::new()
-    };
-    line(format!(
-        "a busy guest wants an L2 cache of {} for all of the disk{enough}",
-        print::size(plan.l2_cache)
-    ));
-    let larger = target::default_cluster_size();
-    if plan.cluster_size < larger && !plan.is_encrypted {
-        let clusters = plan.virtual_size.div_ceil(larger.bytes());
-        line(format!(
-            "with clusters of {}, which --then-repack or a later convert makes, {} would do",
-            print::size(larger.bytes()),
-            print::size(clusters * 8)
-        ));
-    }
-    Told { text, document: document(image, plan) }
-}
-
-fn document(image: &Image, plan: &Plan) -> Value {
-    let mut document = json!({
-        "filename": image.name(),
-        "cluster-size": plan.cluster_size.bytes(),
-        "virtual-size": plan.virtual_size,
-        "old-virtual-size": plan.old_virtual_size,
-        "file-length": plan.file_size,
-        "old-file-length": plan.old_file_size,
-        "appended-bytes": plan.appended(),
-        "l2-bytes": plan.l2_bytes,
-        "l1-bytes": plan.l1_bytes,
-        "refcount-bytes": plan.refcount_bytes,
-        "staying-clusters": plan.staying,
-        "packed-clusters": plan.packed,
-        "moving-clusters": plan.moving(),
-        "misaligned-clusters": plan.misaligned,
-        "shared-clusters": plan.shared,
-        "clusters-beside-header": plan.beside_header,
-        "l2-cache-bytes": plan.l2_cache,
-        "encrypted": plan.is_encrypted,
-    });
-    if let Some(backing) = &plan.backing {
-        document["backing-filename"] = json!(escaped(&backing.name));
-        document["backing-filename-format"] = json!(backing.format);
-    }
-    document
 }

@@ -10,7 +10,8 @@ use calve_inplace::{Journal, UNDO_RECORD};
 use calve_store::{Draft, Error, Kind, Object, ObjectFile, ObjectJournal, ObjectName};
 use calve_upgrade::{InPlace, State};
 
-use super::{Image, Told, recovered, released, report, written_since};
+use super::told::{Told, report};
+use super::{Image, recovered, released, written_since};
 use crate::args::UpgradeArgs;
 use crate::exit::{Code, Failure};
 use crate::{print, signals, store};
