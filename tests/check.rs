@@ -2,11 +2,10 @@
 
 use std::process::{Command, Stdio};
 
-use crate::common::{Bench, Said, image};
+use crate::common::{Bench, Said, image, signal};
 use calve_disk::open::lock_for_writing;
 use calve_testkit::{Builder, Random, deflated, qemu};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 
 /// A bench with the healthy image `old`, the cut one `cut`, and one with room for nobody, `leaky`.
 fn bench() -> Bench {
@@ -247,8 +246,7 @@ fn a_signal_ends_it() {
         let arguments = ["check", "--deep", "--sandbox", sandbox, "endless"];
         let child = bench.command(&arguments).stdout(Stdio::null()).spawn().expect("starts");
         std::thread::sleep(std::time::Duration::from_millis(500));
-        kill(Pid::from_raw(i32::try_from(child.id()).expect("a process")), Signal::SIGINT)
-            .expect("it runs");
+        signal(&child, Signal::SIGINT);
         let status = child.wait_with_output().expect("ends").status;
         use std::os::unix::process::ExitStatusExt;
         let ended = (status.code(), status.signal());

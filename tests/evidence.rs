@@ -9,10 +9,9 @@ use std::os::unix::fs::{FileExt, MetadataExt, symlink};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::common::{Bench, Said};
+use crate::common::{Bench, Said, signal};
 use calve_testkit::{Builder, Random, qemu};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
 /// Runs a program of the host, and returns what it printed.
@@ -634,11 +633,6 @@ fn start_digesting(bench: &Bench) -> Child {
     child.stderr.as_mut().expect("a pipe").read_exact(&mut first).expect("a line");
     assert_eq!(first, expected);
     child
-}
-
-fn signal(child: &Child, signal: Signal) {
-    let id = i32::try_from(child.id()).expect("a process id");
-    kill(Pid::from_raw(id), signal).expect("it runs");
 }
 
 #[test]

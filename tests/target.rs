@@ -4,10 +4,9 @@ use std::os::unix::fs::symlink;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::common::{Bench, Said};
+use crate::common::{Bench, Said, signal};
 use calve_testkit::qemu;
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 
 #[test]
 fn an_existing_target_is_refused_and_force_replaces_it() {
@@ -158,11 +157,6 @@ fn start(bench: &Bench, more: &[&str]) -> Child {
     }
     assert!(!bench.file("new.raw").exists(), "the name comes last");
     child
-}
-
-fn signal(child: &Child, signal: Signal) {
-    let id = i32::try_from(child.id()).expect("a process id");
-    kill(Pid::from_raw(id), signal).expect("it runs");
 }
 
 #[test]

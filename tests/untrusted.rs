@@ -6,12 +6,11 @@ use std::io::Read;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::common::{Bench, Said, image};
+use crate::common::{Bench, Said, image, signal};
 use calve_disk::open::lock_for_writing;
 use calve_testkit::corpus::{self, Kind};
 use calve_testkit::{Builder, Random, qemu};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 
 /// Runs the program under strace with these further words; what it said, and the trace.
 fn traced(bench: &Bench, strace: &[&str], arguments: &[&str]) -> (Said, Vec<String>) {
@@ -483,11 +482,6 @@ fn until(what: &str, mut holds: impl FnMut() -> bool) {
         assert!(started.elapsed() < Duration::from_secs(60), "{what}");
         std::thread::sleep(Duration::from_millis(5));
     }
-}
-
-fn signal(child: &Child, signal: Signal) {
-    let id = i32::try_from(child.id()).expect("a process");
-    kill(Pid::from_raw(id), signal).expect("it runs");
 }
 
 #[test]

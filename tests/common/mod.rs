@@ -5,9 +5,11 @@ pub(crate) mod made;
 pub(crate) mod store;
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output};
 
 use calve_testkit::{Builder, Mounted, Random, qemu};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 
 /// A folder, and the program run in it.
@@ -127,6 +129,12 @@ impl Said {
     pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {}", self.out))
     }
+}
+
+/// Sends a signal to a process that was started and not yet waited for.
+pub(crate) fn signal(child: &Child, signal: Signal) {
+    let id = i32::try_from(child.id()).expect("a process id");
+    kill(Pid::from_raw(id), signal).expect("it runs");
 }
 
 /// Whether system calls can be watched here; says so loudly where not.
