@@ -304,6 +304,8 @@ impl From<FleetError> for Failure {
         match error {
             FleetError::Foreign { .. } => Self::new(Code::Refused, text)
                 .next("name another file with --catalogue; a new one is made where there is none"),
+            FleetError::Confirmed { .. } => Self::new(Code::Refused, text)
+                .next("name another base, or scan the folder where it lies first"),
             FleetError::Catalogue { is_full, .. } => {
                 let code = if is_full { Code::NoSpace } else { Code::Failed };
                 Self::new(code, text).next("look at its folder: who may write there, and its room")

@@ -13,7 +13,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::common::{Bench, Said, image};
-use calve_testkit::archive::{Archive, Truth};
+use calve_testkit::archive::{Archive, Entry, Found, Truth};
 use calve_testkit::{Builder, Random, qemu, seeds};
 
 /// A bench with an archive in `tree`, and what is true of it.
@@ -195,6 +195,56 @@ fn no_image_is_migrated_over_another_base_than_its_own() {
         assert!(compared >= 5, "seed {seed}: only {compared} overlays are migrated");
     }
     assert!(has_guessed, "no plan takes a guess where it is asked to");
+}
+
+#[test]
+fn a_base_that_is_named_is_the_one_that_its_overlay_gets() {
+    for (seed, way) in [(1, "upgrade"), (2, "convert"), (4, "flatten"), (5, "upgrade")] {
+        let (bench, truth) = archive(seed);
+        let count =
+            |planned: &[Value]| planned.iter().filter(|image| image["strategy"] != "leave").count();
+        let before = count(&scan_and_plan(&bench, &["--way", way]));
+        // What a person would write down who knows the archive.
+        let lost = |entry: &&Entry| {
+            let base = entry.base.as_ref();
+            base.is_some_and(|base| matches!(base.found, Found::Moved | Found::Renamed))
+        };
+        let mut lines = String::from("# overlay=base\n\n");
+        for entry in truth.files.iter().filter(lost) {
+            let base = entry.base.as_ref().and_then(|base| base.path.as_ref()).expect("is there");
+            lines += &format!("tree/{}=tree/{base}\n", entry.path);
+        }
+        bench.write("bases", lines.as_bytes());
+        let planned = scan_and_plan(&bench, &["--way", way, "--bases", "bases"]);
+        let moved: Vec<&Value> = planned
+            .iter()
+            .filter(|image| image["base-moved"] == true && image["strategy"] != "leave")
+            .collect();
+        assert!(count(&planned) > before && !moved.is_empty(), "seed {seed}");
+        let files_before = files(&bench.file("tree"));
+        let said = bench.ok(&["migrate", "plan", "--output", "json"]).json();
+        assert_eq!(said["failed"], serde_json::json!({}), "seed {seed}");
+        assert_migrated(&bench, &truth, &planned);
+        // QEMU finds the base under the name that was recorded now.
+        let root = bench.file("tree").canonicalize().expect("a folder");
+        for image in moved.iter().filter(|_| qemu::has("qemu-img")) {
+            let path = Path::new(image["path"].as_str().expect("a path"));
+            let name = path.strip_prefix(&root).expect("below").to_string_lossy();
+            let Some(entry) = truth.of(&name) else { continue };
+            let is_encrypted = |layer: &&Entry| layer.passphrase.is_some();
+            let Some(digest) = &entry.digest else { continue };
+            if truth.chain(entry).iter().any(is_encrypted) {
+                continue;
+            }
+            let text = path.to_str().expect("text");
+            let disk = qemu::content(bench.path(), &["-f", "qcow2"], text);
+            let size = usize::try_from(entry.virtual_size.expect("a disk")).expect("small");
+            let found = blake3::hash(&disk[..size]).to_hex().to_string();
+            assert_eq!(found, *digest, "seed {seed}: {name}");
+        }
+        bench.ok(&["migrate", "-q", "--undo", "1", "plan"]);
+        assert!(files_before == files(&bench.file("tree")), "seed {seed}: not to the bit");
+    }
 }
 
 /// How often a run is killed: `CALVE_KILLS`.

@@ -1,5 +1,6 @@
 //! The words of `plan`.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args as Group, Subcommand, ValueEnum};
@@ -38,6 +39,12 @@ pub(crate) struct PlanArgs {
     /// Take a base that is not where its overlay says, by what both hold; this may be another one
     #[arg(long)]
     pub(crate) guess_bases: bool,
+    /// The base of an overlay whose recorded name leads to nothing, as you know it; repeatable
+    #[arg(long, value_name = "OVERLAY=BASE")]
+    pub(crate) base: Vec<OsString>,
+    /// The same from a file, one a line; lines that begin with # say nothing
+    #[arg(long, value_name = "FILE")]
+    pub(crate) bases: Option<PathBuf>,
     /// Threads that read tables; as many as there are processors
     #[arg(short, long, value_name = "COUNT")]
     pub(crate) jobs: Option<String>,

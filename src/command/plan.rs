@@ -1,5 +1,6 @@
 //! `plan`: what is to be done with each version 1 image of a catalogue. Nothing is touched.
 
+mod bases;
 mod shard;
 mod table;
 
@@ -8,7 +9,7 @@ use std::io::{BufReader, Write};
 use std::path::Path;
 
 use calve_disk::{Named, PendingFile};
-use calve_fleet::{Catalogue, ContentVotes, Votes};
+use calve_fleet::{Catalogue, ContentVotes, Hints, Votes};
 use calve_plan::{Damaged, Kept, PathText, Plan, Rate, Reading, Way, Window, Wishes};
 
 use crate::args::{DamagedWord, PlanAction, PlanArgs, PlanShape, WayWord};
@@ -65,6 +66,7 @@ pub(crate) fn read(path: &Path) -> Result<Plan, Failure> {
 
 fn make(args: &PlanArgs, catalogue: &Path) -> Result<Plan, Failure> {
     let wishes = wishes(args)?;
+    let confirmed = bases::named(args)?;
     let jobs = scan::jobs(args.jobs.as_deref())?;
     if !catalogue.exists() {
         let text = format!("{}: there is no such catalogue", catalogue.display());
@@ -83,8 +85,9 @@ fn make(args: &PlanArgs, catalogue: &Path) -> Result<Plan, Failure> {
     let flags = signals::install()?;
     let votes = ContentVotes::default();
     let votes = args.guess_bases.then_some(&votes as &dyn Votes);
+    let hints = Hints { votes, confirmed: &confirmed };
     let surveyor = Reading { stop: &flags.stop };
-    Ok(calve_plan::make(&catalogue, &wishes, votes, &surveyor, (jobs, &flags.stop))?)
+    Ok(calve_plan::make(&catalogue, &wishes, &hints, &surveyor, (jobs, &flags.stop))?)
 }
 
 fn wishes(args: &PlanArgs) -> Result<Wishes, Failure> {

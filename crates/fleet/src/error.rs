@@ -27,4 +27,14 @@ pub enum Error {
         /// What it is instead.
         what: String,
     },
+    /// The base that somebody named for an overlay cannot be it: name another.
+    #[error("{}: its base cannot be {}: {what}", overlay.display(), base.display())]
+    Confirmed {
+        /// The overlay.
+        overlay: PathBuf,
+        /// What was named as its base.
+        base: PathBuf,
+        /// Why not.
+        what: String,
+    },
 }

@@ -5,6 +5,7 @@
 //! outside. A file with several names is one member.
 
 mod candidates;
+mod confirmed;
 mod names;
 mod tree;
 mod votes;
@@ -18,6 +19,7 @@ use crate::catalogue::{Catalogue, Row, Which};
 use crate::error::{Error, Result};
 
 pub use candidates::{Candidate, Evidence};
+pub use confirmed::Confirmed;
 pub use votes::{ContentVotes, Vote, Votes};
 
 /// Images that belong together. Numbers of members are places in [`Family::members`].
@@ -78,6 +80,17 @@ pub enum How {
     Moved,
     /// What both hold says so.
     Content,
+    /// Somebody has named it: [`Hints::confirmed`].
+    Confirmed,
+}
+
+/// What helps where the name that an overlay has recorded leads to nothing.
+#[derive(Clone, Copy, Default)]
+pub struct Hints<'a> {
+    /// Decides between candidates.
+    pub votes: Option<&'a dyn Votes>,
+    /// Bases that somebody has named.
+    pub confirmed: &'a [Confirmed],
 }
 
 /// An overlay without a known base.
@@ -110,22 +123,26 @@ impl Family {
     }
 }
 
-/// The families of all images in a catalogue, in the order of their first members. `votes` decides
-/// between candidates where no name does.
+/// The families of all images in a catalogue, in the order of their first members.
 ///
 /// # Errors
-/// [`Error::Catalogue`].
-pub fn families(catalogue: &Catalogue, votes: Option<&dyn Votes>) -> Result<Vec<Family>> {
+/// [`Error::Catalogue`], and [`Error::Confirmed`] where a base that was named cannot be it.
+pub fn families(catalogue: &Catalogue, hints: &Hints) -> Result<Vec<Family>> {
     let mut graph = Graph::load(catalogue)?;
-    // What names say comes first: no guess may contradict it.
+    let mut confirmed = confirmed::resolved(&graph, catalogue, hints.confirmed)?;
+    // What names say comes first: neither a person nor a guess may contradict it.
     let mut left = Vec::new();
     for number in 0..graph.overlays.len() {
-        if !graph.join_by_name(catalogue, number)? {
+        let is_settled = graph.join_by_name(catalogue, number)?;
+        if !is_settled && !confirmed.contains_key(&number) {
             left.push(number);
         }
     }
+    while let Some((number, named)) = confirmed.pop_first() {
+        graph.join_as_confirmed(catalogue, number, named)?;
+    }
     for number in left {
-        graph.join_by_guess(catalogue, number, votes)?;
+        graph.join_by_guess(catalogue, number, hints.votes)?;
     }
     Ok(tree::families(graph))
 }

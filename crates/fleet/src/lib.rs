@@ -17,6 +17,6 @@ pub use catalogue::{
 };
 pub use error::{Error, Result};
 pub use families::{
-    Broken, Candidate, ContentVotes, Edge, Evidence, Family, How, Member, Vote, Votes, Why,
-    families,
+    Broken, Candidate, Confirmed, ContentVotes, Edge, Evidence, Family, Hints, How, Member, Vote,
+    Votes, Why, families,
 };

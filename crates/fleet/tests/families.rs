@@ -6,7 +6,9 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
-use calve_fleet::{Catalogue, ContentVotes, Evidence, Family, How, Why, families};
+use calve_fleet::{
+    Catalogue, Confirmed, ContentVotes, Evidence, Family, Hints, How, Why, families,
+};
 use calve_testkit::{Builder, Random};
 use common::{image, options, overlay, scan_into, write};
 
@@ -35,7 +37,7 @@ impl Bench {
     }
 
     fn families(&self) -> Vec<Family> {
-        families(&self.catalogue(), None).expect("told")
+        families(&self.catalogue(), &Hints::default()).expect("told")
     }
 
     fn catalogue(&self) -> Catalogue {
@@ -154,7 +156,8 @@ fn contents_vote_between_files_that_look_alike() {
     bench.write("over.qcow", &builder.build());
     assert_eq!(bench.families()[0].broken[0].candidates.len(), 2);
     let votes = ContentVotes::default();
-    let families = families(&bench.catalogue(), Some(&votes)).expect("told");
+    let families =
+        families(&bench.catalogue(), &Hints { votes: Some(&votes), confirmed: &[] }).expect("told");
     assert_eq!(bench.members(&families[0]), ["b/base.img", "over.qcow"]);
     assert_eq!(families[0].edges[0].how, How::Content);
 }
@@ -226,7 +229,9 @@ fn a_name_that_leads_over_symbolic_links_finds_its_base_and_guesses_no_other() {
     let unseen = write(outside.path(), "unseen.qcow", &image());
     std::os::unix::fs::symlink(unseen, bench.root().join("former.qcow")).expect("a link");
     bench.write("other.qcow", &overlay("former.qcow", 0));
-    let families = families(&bench.catalogue(), Some(&ContentVotes::default())).expect("told");
+    let votes = ContentVotes::default();
+    let hints = Hints { votes: Some(&votes), confirmed: &[] };
+    let families = families(&bench.catalogue(), &hints).expect("told");
     let of = |name: &str| {
         let has = |family: &&Family| bench.members(family).iter().any(|member| member == name);
         families.iter().find(has).expect("a family")
@@ -235,4 +240,56 @@ fn a_name_that_leads_over_symbolic_links_finds_its_base_and_guesses_no_other() {
     assert_eq!(of("top.qcow").edges[0].how, How::Name);
     assert_eq!(bench.members(of("other.qcow")), ["other.qcow"]);
     assert_eq!(of("other.qcow").broken[0].why, Why::Missing);
+}
+
+#[test]
+fn a_base_that_is_named_is_the_one_and_what_names_say_is_not_contradicted() {
+    let bench = Bench::new();
+    let confirmed = |pairs: &[(&str, &str)]| -> Vec<Confirmed> {
+        let below = |name: &str| bench.root().join(name);
+        let of = |(overlay, base): &(&str, &str)| Confirmed {
+            overlay: below(overlay),
+            base: below(base),
+        };
+        pairs.iter().map(of).collect()
+    };
+    let told = |pairs: &[(&str, &str)]| {
+        families(&bench.catalogue(), &Hints { votes: None, confirmed: &confirmed(pairs) })
+    };
+    bench.write("over.qcow", &overlay("gone.img", TIME));
+    bench.write("top.qcow", &overlay("over.qcow", 0));
+    bench.write("far.qcow", &overlay("nbd:host:10809", 0));
+    // The one that is named has nothing for it, and the other one everything.
+    bench.write_at("other/gone.img", &[1; 1 << 20], TIME);
+    bench.write("mine.raw", &[2; 1 << 19]);
+    fs::hard_link(bench.root().join("mine.raw"), bench.root().join("second.raw")).expect("a name");
+    for name in ["mine.raw", "second.raw"] {
+        let families = told(&[("over.qcow", name), ("over.qcow", name)]).expect("told");
+        let family = families.iter().find(|family| family.members.len() == 3).expect("three");
+        assert_eq!(bench.members(family), ["mine.raw", "over.qcow", "top.qcow"]);
+        let edge = &family.edges[0];
+        assert_eq!((edge.how, &edge.path), (How::Confirmed, &bench.root().join(name)));
+    }
+    let families = told(&[("far.qcow", "mine.raw")]).expect("told");
+    assert!(families.iter().all(|family| family.broken.is_empty()));
+    // What the name leads to may be said, and changes nothing.
+    let families = told(&[("top.qcow", "over.qcow")]).expect("told");
+    let edges: Vec<How> = families.iter().flat_map(|one| &one.edges).map(|edge| edge.how).collect();
+    assert!(!edges.contains(&How::Confirmed), "{edges:?}");
+    std::os::unix::fs::symlink("/", bench.root().join("link.qcow")).expect("a link");
+    bench.write("linked.qcow", &overlay("link.qcow", 0));
+    for (pairs, what) in [
+        (&[("over.qcow", "not.raw")][..], "no scan into this catalogue has met"),
+        (&[("not.qcow", "mine.raw")], "no scan into this catalogue has met"),
+        (&[("mine.raw", "over.qcow")], "no backing file, or is no image"),
+        (&[("over.qcow", "top.qcow")], "would lie on itself"),
+        (&[("over.qcow", "over.qcow")], "would lie on itself"),
+        (&[("over.qcow", "far.qcow"), ("far.qcow", "top.qcow")], "would lie on itself"),
+        (&[("top.qcow", "mine.raw")], "which QEMU takes"),
+        (&[("linked.qcow", "mine.raw")], "leads over a link"),
+        (&[("over.qcow", "mine.raw"), ("over.qcow", "far.qcow")], "as its base too"),
+    ] {
+        let error = told(pairs).expect_err("is refused").to_string();
+        assert!(error.contains(what), "{pairs:?}: {error}");
+    }
 }

@@ -17,6 +17,9 @@ use crate::survey::{Surveyed, Surveyor, Tables};
 /// Why an overlay gets another name of its base.
 const MOVED: &str = "its base is a guess, by what they hold: look at its disk afterwards";
 
+/// The same, where somebody has named it.
+const CONFIRMED: &str = "its base is the one that --base names, and gets recorded";
+
 /// Why a file with several names is not replaced.
 const NAMES: &str = "it has several names, of which a new file would take one only";
 
@@ -105,10 +108,13 @@ impl Members<'_> {
             (Why::Missing, None) => {
                 format!("the base of {overlay}, {base}, is missing: find it, and scan its folder")
             }
-            (Why::Missing, Some(candidate)) => format!(
-                "the base of {overlay}, {base}, is missing: it may be {}",
-                escaped(candidate.path.as_os_str().as_encoded_bytes())
-            ),
+            (Why::Missing, Some(candidate)) => {
+                let may_be = escaped(candidate.path.as_os_str().as_encoded_bytes());
+                format!(
+                    "the base of {overlay}, {base}, is missing: it may be {may_be}, which \
+                     --base '{overlay}={may_be}' takes"
+                )
+            }
         }
     }
 
@@ -118,15 +124,16 @@ impl Members<'_> {
         if edge.how == How::Moved {
             let (overlay, base) = (name(overlay), name(base));
             return Some(format!(
-                "{overlay} is not where its base is, which may be {base}: make its name lead there, and \
-                 scan again"
+                "{overlay} is not where its base is, which may be {base}: where you know that it is, \
+                 --base '{overlay}={base}' takes it"
             ));
         }
         if edge.how == How::Content && !edge.evidence.iter().any(is_recorded) {
             let (overlay, base) = (name(overlay), name(base));
             return Some(format!(
                 "{overlay} is not where its base is: it holds what {base} does, but so may what that \
-                 lies on or what lies on it, and neither name nor time are as recorded"
+                 lies on or what lies on it, and neither name nor time are as recorded; where you \
+                 know better, --base '{overlay}=BASE' names it"
             ));
         }
         if let Some(format) = other_format(overlay).filter(|_| base.is_version1()) {
@@ -156,7 +163,8 @@ impl Members<'_> {
         let row = &self.rows[place];
         let base = self.base(place).filter(|_| row.seen.image.is_some());
         match base {
-            Some((_, edge)) if edge.how == How::Content => Fate::new(Strategy::Rebase, MOVED),
+            Some((_, Edge { how: How::Content, .. })) => Fate::new(Strategy::Rebase, MOVED),
+            Some((_, Edge { how: How::Confirmed, .. })) => Fate::new(Strategy::Rebase, CONFIRMED),
             Some((base, _)) if self.rows[base].is_version1() => {
                 Fate::new(Strategy::Rebase, "its base is version 1, and will not be")
             }
@@ -219,10 +227,14 @@ impl Members<'_> {
             Way::Flatten if base.is_some() => {
                 Fate::new(Strategy::Flatten, "gets what its bases hold")
             }
-            Way::Upgrade if base.is_some_and(|(_, edge)| edge.how == How::Content) => {
-                Fate::new(Strategy::Upgrade, MOVED)
+            Way::Upgrade => {
+                let reason = match base.map(|(_, edge)| edge.how) {
+                    Some(How::Content) => MOVED,
+                    Some(How::Confirmed) => CONFIRMED,
+                    _ => "only tables are written",
+                };
+                Fate::new(Strategy::Upgrade, reason)
             }
-            Way::Upgrade => Fate::new(Strategy::Upgrade, "only tables are written"),
             Way::Reflink => Fate::new(Strategy::Reflink, "a clone shares its blocks"),
             Way::Convert | Way::Flatten => Fate::new(Strategy::Convert, "gets clusters of 64 KiB"),
         }

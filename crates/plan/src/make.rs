@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use calve_fleet::{Catalogue, Family as Found, Row, Votes, families};
+use calve_fleet::{Catalogue, Family as Found, Hints, Row, families};
 
 use crate::decide;
 use crate::error::{Error, Result};
@@ -18,7 +18,7 @@ pub(crate) const VERSION: u32 = 1;
 /// A family, and the rows of its members.
 type Loaded = (Found, Vec<Row>);
 
-/// Makes a plan of all families of a catalogue that have a version 1 image. `votes` finds bases
+/// Makes a plan of all families of a catalogue that have a version 1 image. `hints` find bases
 /// that are not where their overlays say, and `surveyor` looks at tables, in so many threads;
 /// both open files for reading.
 ///
@@ -27,11 +27,11 @@ type Loaded = (Found, Vec<Row>);
 pub fn make(
     catalogue: &Catalogue,
     wishes: &Wishes,
-    votes: Option<&dyn Votes>,
+    hints: &Hints,
     surveyor: &dyn Surveyor,
     (threads, stop): (NonZeroUsize, &AtomicBool),
 ) -> Result<Plan> {
-    let loaded = load(catalogue, votes)?;
+    let loaded = load(catalogue, hints)?;
     let mut families = decided(&loaded, wishes, surveyor, (threads, stop));
     if stop.load(Ordering::Relaxed) {
         return Err(Error::Stopped);
@@ -49,9 +49,9 @@ pub fn make(
     Ok(Plan { head, families, rooms, total })
 }
 
-fn load(catalogue: &Catalogue, votes: Option<&dyn Votes>) -> Result<Vec<Loaded>> {
+fn load(catalogue: &Catalogue, hints: &Hints) -> Result<Vec<Loaded>> {
     let mut loaded = Vec::new();
-    for family in families(catalogue, votes)?.into_iter().filter(Found::has_version1) {
+    for family in families(catalogue, hints)?.into_iter().filter(Found::has_version1) {
         let rows = family.members.iter().map(|member| catalogue.row(member.row));
         let rows: Option<Vec<Row>> = rows.collect::<std::result::Result<_, _>>()?;
         // A row that went away with another process's scan: the next plan has what is there now.

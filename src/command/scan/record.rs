@@ -123,6 +123,7 @@ fn edge(edge: &Edge) -> Value {
         How::Name => "name",
         How::Moved => "moved",
         How::Content => "content",
+        How::Confirmed => "confirmed",
     };
     object.insert("found-by".into(), json!(how));
     object.insert("evidence".into(), evidence(&edge.evidence));

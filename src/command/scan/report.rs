@@ -3,7 +3,7 @@
 use std::io::{self, BufWriter, Write};
 
 use calve_disk::open::escaped;
-use calve_fleet::{Catalogue, Error as FleetError, Family, Row, Totals, Which, families};
+use calve_fleet::{Catalogue, Error as FleetError, Family, Hints, Row, Totals, Which, families};
 use serde_json::{Map, Value, json};
 
 use super::{Scanned, record, table};
@@ -74,7 +74,7 @@ impl<W: Write> Report<'_, W> {
 
     fn families(&self) -> Result<Vec<Family>, End> {
         match self.args.families {
-            true => Ok(families(self.catalogue, None)?),
+            true => Ok(families(self.catalogue, &Hints::default())?),
             false => Ok(Vec::new()),
         }
     }

@@ -69,6 +69,7 @@ impl Table {
                     How::Name => "on",
                     How::Moved => "probably on",
                     How::Content => "by content on",
+                    How::Confirmed => "as you say on",
                 };
                 text.push_str(&format!("{:17}{how} {}\n", "", name(edge.base)));
                 if edge.evidence.contains(&Evidence::Time { is_same: false }) {
