@@ -96,6 +96,28 @@ fn whole_families_are_upgraded_and_others_are_left_with_a_reason() {
 }
 
 #[test]
+fn a_base_that_cannot_be_the_overlays_is_refused_and_where_it_was_named_is_told() {
+    let bench = bench();
+    bench.write("bases", b"# by hand\n\ntree/lost.qcow=tree/gone\n");
+    bench.write("mine.raw", &[1; 1 << 20]);
+    bench.ok(&["scan", "-q", "--catalogue", "catalogue", "tree"]);
+    for (words, code, why) in [
+        (["--base", "tree/lost.qcow=mine.raw"], 18, "no scan into this catalogue has met"),
+        (["--base", "tree/chain/b.qcow=tree/alone.img"], 18, "chain/a.qcow, which QEMU takes"),
+        (["--base", "tree/alone.img=tree/raw/base.raw"], 18, "has no backing file"),
+        (["--base", "tree/lost.qcow"], 64, "is not OVERLAY=BASE"),
+        (["--base", "tree/lost.qcow=tree/gone"], 64, "tree/gone: No such file"),
+        (["--bases", "bases"], 64, "bases: line 3: tree/gone: No such file"),
+        (["--bases", "nowhere"], 1, "nowhere"),
+    ] {
+        bench.fails(code, why, &[&["plan", "catalogue", "-q"][..], &words].concat());
+    }
+    // The way to say it stands where the family is left.
+    let said = plan(&bench, &["--base", "tree/lost.qcow=tree/raw/base.raw"]);
+    assert_eq!(lines(&said, "total")[0]["migrated"], 7);
+}
+
+#[test]
 fn wishes_decide_what_is_done_with_whole_and_damaged_images() {
     let bench = bench();
     let flat = plan(&bench, &["--way", "flatten", "--damaged", "rescue"]);
