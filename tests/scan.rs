@@ -2,6 +2,7 @@
 //! whoever reads them.
 
 use std::fs::{self, File};
+use std::path::PathBuf;
 use std::process::Command;
 
 use serde_json::Value;
@@ -252,4 +253,56 @@ fn workers_open_nothing_once_they_are_confined() {
         assert!(!lines[..last].iter().any(|line| line.contains("recvmsg(")), "read before");
         assert!(lines[last..].iter().any(|line| line.contains("recvmsg(")), "nothing was read");
     }
+}
+
+/// A tmpfs that is mounted as long as this lives.
+struct Inside(PathBuf);
+
+impl Inside {
+    fn mounted(folder: PathBuf) -> Option<Self> {
+        fs::create_dir(&folder).expect("a folder");
+        let mut mount = Command::new("mount");
+        let output = mount.args(["-t", "tmpfs", "-o", "size=4m", "tmpfs"]).arg(&folder).output();
+        if !output.is_ok_and(|output| output.status.success()) {
+            // Not a missing tool: only root may mount.
+            qemu::skipped("mounting a tmpfs needs root");
+            return None;
+        }
+        Some(Self(folder))
+    }
+}
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        let unmounted = Command::new("umount").arg(&self.0).status();
+        assert!(unmounted.is_ok_and(|status| status.success()), "unmounted again");
+    }
+}
+
+#[test]
+fn one_file_system_is_that_of_each_folder_that_is_named() {
+    let bench = Bench::new();
+    fs::create_dir(bench.file("tree")).expect("a folder");
+    bench.write("tree/old.qcow", &image().0);
+    let Some(_inside) = Inside::mounted(bench.file("tree/mounted")) else { return };
+    fs::create_dir(bench.file("tree/mounted/sub")).expect("a folder");
+    bench.write("tree/mounted/sub/other.qcow", &image().0);
+    let names = |arguments: &[&str]| -> Vec<String> {
+        let said = bench.ok(&[&["scan", "--output", "jsonl"], arguments].concat());
+        classes(&said).into_iter().map(|(name, _)| name).collect()
+    };
+    let all = ["mounted/sub/other.qcow", "old.qcow"];
+    for word in ["-x", "--one-file-system"] {
+        assert_eq!(names(&[word, "tree"]), ["old.qcow"]);
+        assert_eq!(names(&[word, "tree/mounted"]), ["mounted/sub/other.qcow"]);
+        assert_eq!(names(&[word, "tree", "tree/mounted"]), all);
+    }
+    assert_eq!(names(&["tree"]), all);
+    // What a scan did not look at is not gone.
+    let kept = ["--catalogue", "known"];
+    assert_eq!(names(&[&kept[..], &["tree"]].concat()), all);
+    assert_eq!(names(&[&kept[..], &["-x", "tree"]].concat()), all);
+    fs::remove_file(bench.file("tree/mounted/sub/other.qcow")).expect("removed");
+    assert_eq!(names(&[&kept[..], &["-x", "tree"]].concat()), all);
+    assert_eq!(names(&[&kept[..], &["tree"]].concat()), ["old.qcow"]);
 }

@@ -11,7 +11,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use calve_scan::{Class, ScanOptions};
-use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
+use rusqlite::{
+    Connection, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, params,
+};
 
 use crate::error::{Error, Result};
 
@@ -24,8 +26,9 @@ const SCHEMA: &str = include_str!("catalogue/schema.sql");
 /// Marks a file of SQLite as a catalogue: "calv".
 const APPLICATION: i32 = 0x6361_6C76;
 
-/// The version of the schema.
-const VERSION: i32 = 1;
+/// The version of the schema. A catalogue of version 1 becomes one of version 2 when it is opened
+/// for a scan, and is read as it is where it is only read.
+const VERSION: i32 = 2;
 
 /// Rows that are looked at for one overlay, for each thing that speaks for them.
 const MOST_ALIKE: usize = 100;
@@ -68,6 +71,19 @@ pub struct Totals {
     pub bytes: u64,
 }
 
+/// What the images that are files take on their devices. Further names of a file, and whole
+/// copies that share its blocks, are not counted again.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct OnDisk {
+    /// Bytes that they take.
+    pub bytes: u64,
+    /// Bytes of those that other files take too: as many may be counted more than once, as files
+    /// that share some of their blocks are each counted whole.
+    pub shared: u64,
+    /// Images that are whole copies by shared blocks, and so are not in the other numbers.
+    pub copies: u64,
+}
+
 /// Something that a scan could not look at.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Trouble {
@@ -107,10 +123,11 @@ impl Catalogue {
         let foreign = |what: String| Error::Foreign { path: self.path.clone(), what };
         match (application, version) {
             (APPLICATION, VERSION) => {}
+            (APPLICATION, 1) => self.renew()?,
             (0, 0) if objects == 0 => self.make()?,
             (APPLICATION, later) => {
                 return Err(foreign(format!(
-                    "a catalogue of version {later}, of which this program knows {VERSION}"
+                    "a catalogue of version {later}, of which this program knows 1 to {VERSION}"
                 )));
             }
             _ => return Err(foreign("a database, and not a catalogue".into())),
@@ -139,6 +156,25 @@ impl Catalogue {
              PRAGMA application_id = {APPLICATION}; PRAGMA user_version = {VERSION}; COMMIT;"
         );
         self.connection.execute_batch(&script).map_err(|source| self.failed(source))
+    }
+
+    /// Makes a catalogue of version 1 one of this version, for which nothing has to be read again
+    /// at once: the next scan asks about images what this one does not know.
+    fn renew(&self) -> Result<()> {
+        let renewed = || {
+            if self.connection.is_readonly("main")? {
+                return self.connection.execute_batch(include_str!("catalogue/view_of_1.sql"));
+            }
+            let change =
+                Transaction::new_unchecked(&self.connection, TransactionBehavior::Immediate)?;
+            let sql = "SELECT user_version FROM pragma_user_version";
+            // Another process may have done it meanwhile.
+            if change.query_row(sql, [], |row| row.get::<_, i32>(0))? == 1 {
+                change.execute_batch(include_str!("catalogue/from_1.sql"))?;
+            }
+            change.commit()
+        };
+        renewed().map_err(|source| self.failed(source))
     }
 
     fn failed(&self, source: rusqlite::Error) -> Error {
@@ -330,6 +366,26 @@ impl Catalogue {
             Ok(totals)
         };
         found().map_err(|source| self.failed(source))
+    }
+
+    /// What images that are files take on their devices, of this format or of all.
+    ///
+    /// # Errors
+    /// [`Error::Catalogue`].
+    pub fn on_disk(&self, format: Option<&str>) -> Result<OnDisk> {
+        let sql = "SELECT coalesce(sum(on_disk) FILTER (WHERE reflink_of IS NULL), 0), \
+                   coalesce(sum(min(shared, on_disk)) FILTER (WHERE reflink_of IS NULL), 0), \
+                   count(reflink_of) FROM file \
+                   WHERE gone IS NULL AND name_of IS NULL AND on_disk IS NOT NULL \
+                   AND format = coalesce(?1, format)";
+        let found = self.connection.query_row(sql, [format], |row| {
+            Ok(OnDisk {
+                bytes: row::number(row, 0)?,
+                shared: row::number(row, 1)?,
+                copies: row::number(row, 2)?,
+            })
+        });
+        found.map_err(|source| self.failed(source))
     }
 
     fn count(&self, sql: &str, values: impl rusqlite::Params) -> Result<u64> {

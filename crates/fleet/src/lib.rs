@@ -13,7 +13,7 @@ mod error;
 mod families;
 
 pub use catalogue::{
-    Catalogue, Counted, Row, Run, Scan, Totals, Trouble, Which, connect_for_reading,
+    Catalogue, Counted, OnDisk, Row, Run, Scan, Totals, Trouble, Which, connect_for_reading,
 };
 pub use error::{Error, Result};
 pub use families::{

@@ -298,3 +298,44 @@ fn what_is_no_catalogue_is_refused_and_left_as_it_is() {
     let missing = Catalogue::open(&folder.path().join("no/where"));
     assert!(matches!(missing, Err(Error::Catalogue { .. })));
 }
+
+/// A catalogue as version 1 of the schema had it, with a scan in it.
+fn of_version_1(path: &Path) {
+    let connection = rusqlite::Connection::open(path).expect("a catalogue");
+    let columns = ["on_disk", "shared", "is_all_shared", "is_cut", "layout", "reflink_of"];
+    connection.execute_batch("DROP INDEX file_layout").expect("an index");
+    for column in columns {
+        connection.execute_batch(&format!("ALTER TABLE file DROP COLUMN {column}")).expect("one");
+    }
+    connection.execute_batch("PRAGMA user_version = 1").expect("a version");
+}
+
+#[test]
+fn a_catalogue_of_version_1_is_read_as_it_is_and_becomes_one_of_this_version() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let root = folder.path().join("root");
+    fs::create_dir(&root).expect("a folder");
+    write(&root, "old", &image());
+    write(&root, "text", b"a text");
+    settle();
+    let path = folder.path().join("catalogue");
+    let mut catalogue = Catalogue::open(&path).expect("a catalogue");
+    scan_into(&mut catalogue, std::slice::from_ref(&root), &options());
+    drop(catalogue);
+    of_version_1(&path);
+    let before = fs::read(&path).expect("a file");
+    let read = Catalogue::open_for_reading(&path).expect("an old one");
+    let told = rows(&read, Which::All);
+    assert_eq!(told.iter().map(|row| row.blocks).collect::<Vec<_>>(), [None, None]);
+    assert_eq!(read.count_version1().expect("counted"), 1);
+    assert_eq!(read.on_disk(None).expect("counted").bytes, 0);
+    drop(read);
+    assert!(fs::read(&path).expect("a file") == before, "reading changed it");
+    for expected in [counts(1, 1), counts(0, 2)] {
+        // The image is asked about once more, and nothing else.
+        let mut catalogue = Catalogue::open(&path).expect("a catalogue");
+        assert_eq!(scan_into(&mut catalogue, std::slice::from_ref(&root), &options()).0, expected);
+        assert!(rows(&catalogue, Which::All)[0].blocks.is_some());
+        assert_eq!(catalogue.count_new_version1(1).expect("counted"), 0);
+    }
+}

@@ -10,6 +10,7 @@
 //! Nothing is written, no lock is taken, no backing file is opened, and nothing is followed that
 //! is a symbolic link.
 
+mod blocks;
 mod class;
 mod elsewhere;
 mod image;
@@ -21,6 +22,7 @@ mod walk;
 
 pub mod limits;
 
+pub use blocks::Blocks;
 pub use class::Class;
 pub use elsewhere::{ARCHIVE_ELSEWHERE, look_elsewhere};
 pub use look::{Ask, look};

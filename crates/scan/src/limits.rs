@@ -31,6 +31,10 @@ pub const WINDOW: u64 = 128 << 20;
 /// further ones every name is read.
 pub const LINKED: usize = 1 << 20;
 
+/// Extents of a file that are looked at. An image that is in more pieces is a badly fragmented one,
+/// and the kernel is asked for each eight of them.
+pub const EXTENTS: usize = 1 << 16;
+
 /// Sightings that wait for whoever takes them down.
 pub const WAITING: usize = 256;
 

@@ -7,6 +7,7 @@ use calve_disk::formats::qcow1::Qcow1Facts;
 use calve_disk::{Facts, Finding, Rule, Specific, Survey, Weight};
 use serde::{Deserialize, Serialize};
 
+use crate::blocks::Blocks;
 use crate::class::Class;
 
 /// Which file a name leads to, and what the host says of it. As long as nothing of this changes,
@@ -46,6 +47,8 @@ pub struct Sighting {
     pub has_undo_record: bool,
     /// What came of looking at it.
     pub look: Look,
+    /// Of an image that is a file: where it lies, and what of that it shares with others.
+    pub blocks: Option<Blocks>,
 }
 
 /// What a walk tells.

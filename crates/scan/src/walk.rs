@@ -16,6 +16,7 @@ use calve_disk::open::open_for_reading;
 use calve_inplace::UNDO_RECORD;
 use ignore::{DirEntry, WalkBuilder, WalkParallel, WalkState};
 
+use crate::blocks::Blocks;
 use crate::limits;
 use crate::look::{Ask, look};
 use crate::sighting::{Event, Look, Sighting, Stamp, shortened};
@@ -183,11 +184,17 @@ impl<F: FnMut() -> ForThread> Thread<'_, F> {
         let ScanOptions { is_deep, with_archives, .. } = self.options;
         let name = path.file_name().unwrap_or_default().as_bytes().to_vec();
         let ask = Ask { name, has_undo_record, is_deep, with_archives };
+        let mut blocks = None;
         let look = match opened(&path, &stamp) {
-            Ok(file) => looker.look(&file, &ask),
+            Ok(file) => {
+                let look = looker.look(&file, &ask);
+                // The kernel answers this from its own tables, so that no worker has to ask.
+                blocks = look.file.image.as_ref().and_then(|_| Blocks::of(&file).ok());
+                look
+            }
             Err(why) => Look::unreadable(&why),
         };
-        Some(Event::Sighted(Box::new(Sighting { path, stamp, has_undo_record, look })))
+        Some(Event::Sighted(Box::new(Sighting { path, stamp, has_undo_record, look, blocks })))
     }
 
     fn was_met(&self, stamp: &Stamp) -> bool {

@@ -156,7 +156,7 @@ impl Eyes<'_> {
             };
             let stamp = stamp_of(&listed);
             let Listed { path, has_note: has_undo_record, .. } = listed;
-            let sighting = Sighting { path, stamp, has_undo_record, look };
+            let sighting = Sighting { path, stamp, has_undo_record, look, blocks: None };
             if events.send(Event::Sighted(Box::new(sighting))).is_err() {
                 return;
             }

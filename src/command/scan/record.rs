@@ -31,6 +31,12 @@ pub(super) fn of_row(row: &Row, known: i64) -> Map<String, Value> {
     }
     set("undo-record", json!(row.has_undo_record));
     set("name-of", json!(row.name_of));
+    set("reflink-of", json!(row.reflink_of));
+    if let Some(blocks) = &row.blocks {
+        set("on-disk", json!(blocks.on_disk));
+        set("shared", json!(blocks.shared));
+        set("shared-is-cut", json!(blocks.is_cut));
+    }
     set("id", json!(row.id));
     set("device", json!(row.stamp.device));
     set("inode", json!(row.stamp.inode));

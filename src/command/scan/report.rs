@@ -3,7 +3,9 @@
 use std::io::{self, BufWriter, Write};
 
 use calve_disk::open::escaped;
-use calve_fleet::{Catalogue, Error as FleetError, Family, Hints, Row, Totals, Which, families};
+use calve_fleet::{
+    Catalogue, Error as FleetError, Family, Hints, OnDisk, Row, Totals, Which, families,
+};
 use serde_json::{Map, Value, json};
 
 use super::{Scanned, record, table};
@@ -94,7 +96,8 @@ impl<W: Write> Report<'_, W> {
             }
         }
         let totals = self.catalogue.totals()?;
-        let text = table::totals(&totals, self.catalogue.count_version1()?);
+        let disk = self.catalogue.on_disk(None)?;
+        let text = table::totals(&totals, self.catalogue.count_version1()?, disk);
         Ok(self.out.write_all(text.as_bytes())?)
     }
 
@@ -163,6 +166,8 @@ impl<W: Write> Report<'_, W> {
             "unchanged": self.scanned.unchanged,
             "classes": classes,
             "version1": self.catalogue.count_version1()?,
+            "on-disk": on_disk_object(self.catalogue.on_disk(None)?),
+            "version1-on-disk": on_disk_object(self.catalogue.on_disk(Some("qcow"))?),
             "new-version1": self.catalogue.count_new_version1(self.scanned.known())?,
             "not-looked-into": self.catalogue.count_problems()?,
         });
@@ -171,6 +176,10 @@ impl<W: Write> Report<'_, W> {
         }
         Ok(object)
     }
+}
+
+fn on_disk_object(disk: OnDisk) -> Value {
+    json!({ "bytes": disk.bytes, "shared": disk.shared, "reflink-copies": disk.copies })
 }
 
 fn trouble_object(trouble: &calve_fleet::Trouble) -> Value {

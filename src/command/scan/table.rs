@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use calve_disk::open::escaped;
-use calve_fleet::{Candidate, Evidence, Family, How, Row, Totals, Why};
+use calve_fleet::{Candidate, Evidence, Family, How, OnDisk, Row, Totals, Why};
 use calve_scan::{Class, ImageFacts};
 
 use crate::print::{self, wrapped};
@@ -121,6 +121,14 @@ fn details(row: &Row) -> Vec<String> {
     }
     if row.name_of.is_some() {
         details.push("another name of a file that is listed too".to_owned());
+    } else if row.reflink_of.is_some() {
+        details.push("shares all its blocks with a file that is listed too".to_owned());
+    } else if let Some(shared) = row.blocks.and_then(|it| it.shared).filter(|it| *it > 0) {
+        details.push(format!("shares {} with other files", print::size(shared)));
+    }
+    if row.blocks.is_some_and(|blocks| blocks.is_cut) {
+        let most = calve_scan::limits::EXTENTS;
+        details.push(format!("in more than {most} pieces: what it shares is not all known"));
     }
     for counted in &row.seen.findings {
         let statement = counted.rule().map_or("", |rule| rule.statement());
@@ -157,9 +165,27 @@ fn image_details(class: Class, image: &ImageFacts) -> Vec<String> {
 }
 
 /// How many there are of each class, and how many of version 1 in all.
-pub(super) fn totals(totals: &[Totals], version1: u64) -> String {
+///
+/// `disk` is what the images take on their devices.
+pub(super) fn totals(totals: &[Totals], version1: u64, disk: OnDisk) -> String {
     let words: Vec<String> =
         totals.iter().map(|totals| format!("{} {}", totals.count, totals.class)).collect();
     let all = if words.is_empty() { "no files".to_owned() } else { words.join(", ") };
-    wrapped(&format!("{all}; version 1 images: {version1}"), 0)
+    let shared = on_disk(disk).map(|text| wrapped(&text, 0)).unwrap_or_default();
+    shared + &wrapped(&format!("{all}; version 1 images: {version1}"), 0)
+}
+
+/// What images share, where they share anything.
+fn on_disk(disk: OnDisk) -> Option<String> {
+    if disk.copies == 0 && disk.shared == 0 {
+        return None;
+    }
+    let mut text = format!("images on disk: {}", print::size(disk.bytes));
+    if disk.copies > 0 {
+        text.push_str(&format!(", with {} reflink copies counted once", disk.copies));
+    }
+    if disk.shared > 0 {
+        text.push_str(&format!(", of which other files have {} too", print::size(disk.shared)));
+    }
+    Some(text)
 }

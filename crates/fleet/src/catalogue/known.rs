@@ -3,7 +3,7 @@
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use calve_scan::{Class, Known, ScanOptions, Stamp};
+use calve_scan::{Class, Known, ScanOptions, Stamp, is_object};
 use rusqlite::{Connection, OptionalExtension};
 
 use super::row::number;
@@ -25,13 +25,15 @@ struct Before {
     has_undo_record: bool,
     class: Option<Class>,
     is_image: bool,
+    /// Whether the host was asked where it lies, which catalogues of version 1 do not know.
+    has_blocks: bool,
     is_deep: bool,
     with_archives: bool,
     looked: i64,
 }
 
 const BEFORE: &str = "SELECT device, inode, links, size, modified, changed, has_undo_record, class, \
-     format IS NOT NULL, is_deep, with_archives, looked FROM file WHERE path = ?1 AND member = x'' \
+     format IS NOT NULL, is_deep, with_archives, looked, on_disk IS NOT NULL FROM file WHERE path = ?1 AND member = x'' \
      AND is_stub = 0";
 
 impl Reader {
@@ -58,6 +60,7 @@ impl Reader {
                 is_deep: row.get(9)?,
                 with_archives: row.get(10)?,
                 looked: row.get(11)?,
+                has_blocks: row.get(12)?,
             })
         });
         found.optional()
@@ -75,6 +78,7 @@ impl Known for Reader {
             && stamp.changed.saturating_add(TICK) < before.looked
             && (before.has_undo_record == has_undo_record || !before.is_image)
             && (before.is_deep || !self.is_deep || !before.is_image)
+            && (before.has_blocks || !before.is_image || is_object(path))
             && (before.with_archives || !self.with_archives || before.is_image)
     }
 }

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
-use calve_scan::{Class, Counts, ImageFacts, Seen, Stamp};
+use calve_scan::{Blocks, Class, Counts, ImageFacts, Seen, Stamp};
 use rusqlite::{Error, Result, RowIndex, types::Type};
 
 /// A file, or an image in an archive, as the last scan that met it saw it.
@@ -35,6 +35,11 @@ pub struct Row {
     /// Of several names of one file, all but the first in the order of paths have the row of that
     /// one here.
     pub name_of: Option<i64>,
+    /// Of an image that is a file: where it lies, as the host said when it was looked at.
+    pub blocks: Option<Blocks>,
+    /// Of several files that are the same blocks, all but the first in the order of paths have the
+    /// row of that one here: copies that were made by sharing (reflinks).
+    pub reflink_of: Option<i64>,
 }
 
 /// The columns that a row is made of, in this order.
@@ -42,7 +47,7 @@ pub(super) const COLUMNS: &str = "id, path, member, device, inode, links, size, 
      has_undo_record, class, length, resembles, problem, format, virtual_size, cluster_bits, \
      l2_bits, dialect, producer, backing_name, backing_format, backing_time, is_encrypted, total, \
      allocated, packed, zero, lost, leaked_bytes, is_deep, first_seen, last_seen, version1_since, \
-     gone, name_of";
+     gone, name_of, on_disk, shared, is_all_shared, is_cut, layout, reflink_of";
 
 pub(super) fn path(bytes: Vec<u8>) -> PathBuf {
     PathBuf::from(OsString::from_vec(bytes))
@@ -72,6 +77,8 @@ impl Row {
             version1_since: row.get("version1_since")?,
             gone: row.get("gone")?,
             name_of: row.get("name_of")?,
+            blocks: blocks(row)?,
+            reflink_of: row.get("reflink_of")?,
         })
     }
 
@@ -129,6 +136,17 @@ fn image(row: &rusqlite::Row<'_>) -> Result<Option<ImageFacts>> {
         backing_time: row.get("backing_time")?,
         is_encrypted: row.get("is_encrypted")?,
         survey: survey(row)?,
+    }))
+}
+
+fn blocks(row: &rusqlite::Row<'_>) -> Result<Option<Blocks>> {
+    let Some(on_disk) = optional(row, "on_disk")? else { return Ok(None) };
+    Ok(Some(Blocks {
+        on_disk,
+        shared: optional(row, "shared")?,
+        is_all_shared: row.get("is_all_shared")?,
+        is_cut: row.get("is_cut")?,
+        layout: row.get("layout")?,
     }))
 }
 

@@ -4,7 +4,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use calve_scan::{Class, Event, ScanOptions, Seen, Sighting, Stamp};
+use calve_scan::{Blocks, Class, Event, ScanOptions, Seen, Sighting, Stamp};
 use rusqlite::{Connection, Result as SqlResult, named_params, params};
 
 use super::{Catalogue, row};
@@ -86,9 +86,9 @@ impl<'a> Run<'a> {
     }
 
     fn sighted(&self, sighting: &Sighting) -> SqlResult<()> {
-        self.put(sighting, b"", &sighting.look.file)?;
+        self.put(sighting, b"", (&sighting.look.file, sighting.blocks.as_ref()))?;
         for member in &sighting.look.members {
-            self.put(sighting, &member.name, &member.seen)?;
+            self.put(sighting, &member.name, (&member.seen, None))?;
         }
         let sql = "UPDATE file SET gone = ?1, version1_since = NULL \
                    WHERE path = ?2 AND member <> x'' AND last_seen < ?1";
@@ -97,7 +97,12 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    fn put(&self, sighting: &Sighting, member: &[u8], seen: &Seen) -> SqlResult<()> {
+    fn put(
+        &self,
+        sighting: &Sighting,
+        member: &[u8],
+        (seen, blocks): (&Seen, Option<&Blocks>),
+    ) -> SqlResult<()> {
         let path = sighting.path.as_os_str().as_bytes();
         let name = last_part(if member.is_empty() { path } else { member });
         let stamp = &sighting.stamp;
@@ -131,6 +136,11 @@ impl<'a> Run<'a> {
                 ":leaked_bytes": signed(survey.map(|survey| survey.leaked_bytes)),
                 ":is_deep": self.options.is_deep, ":with_archives": self.options.with_archives,
                 ":looked": now(), ":scan": self.number,
+                ":on_disk": signed(blocks.map(|blocks| blocks.on_disk)),
+                ":shared": signed(blocks.and_then(|blocks| blocks.shared)),
+                ":is_all_shared": blocks.map(|blocks| blocks.is_all_shared),
+                ":is_cut": blocks.map(|blocks| blocks.is_cut),
+                ":layout": blocks.and_then(|blocks| blocks.layout),
             },
             |row| row.get(0),
         )?;
@@ -260,7 +270,10 @@ impl<'a> Run<'a> {
              WHERE other.device = file.device AND other.inode = file.inode AND other.links > 1 \
              AND other.member = file.member AND other.gone IS NULL ORDER BY other.path LIMIT 1), id) \
              WHERE links > 1 AND gone IS NULL";
-        self.connection().execute(sql, []).map(drop)
+        self.connection().execute(sql, [])?;
+        let none = "UPDATE file SET reflink_of = NULL WHERE reflink_of IS NOT NULL";
+        self.connection().execute(none, [])?;
+        self.connection().execute(include_str!("reflinks.sql"), []).map(drop)
     }
 
     /// What was filled in has the class of the first name; this one may promise something else.

@@ -76,10 +76,21 @@ CREATE TABLE file (
     is_stub INTEGER NOT NULL,
     -- The row of the first of several names of one file; none of that one itself.
     name_of INTEGER,
+    -- Of images that are files, as the host said when they were looked at: bytes on the device, of
+    -- those how many are shared with other files, whether all are, whether that is of the first
+    -- extents only, and the digest of where they are.
+    on_disk INTEGER,
+    shared INTEGER,
+    is_all_shared INTEGER,
+    is_cut INTEGER,
+    layout BLOB,
+    -- The row of an earlier path with the same blocks.
+    reflink_of INTEGER,
     UNIQUE (path, member)
 );
 
 CREATE INDEX file_place ON file (device, inode) WHERE links > 1;
+CREATE INDEX file_layout ON file (layout, path) WHERE layout IS NOT NULL;
 -- By what families look for bases.
 CREATE INDEX file_name ON file (name);
 CREATE INDEX file_second ON file (modified / 1000000000);

@@ -4,14 +4,16 @@ INSERT INTO file (
     length, resembles, problem, format, virtual_size, cluster_bits, l2_bits, dialect, producer,
     backing_name, backing_format, backing_time, is_encrypted, total, allocated, packed, zero,
     lost, leaked_bytes, is_deep, with_archives, looked,
-    first_seen, last_seen, version1_since, is_stub
+    first_seen, last_seen, version1_since, is_stub,
+    on_disk, shared, is_all_shared, is_cut, layout
 ) VALUES (
     :path, :member, :name, :device, :inode, :links, :size, :modified, :changed,
     :has_undo_record, :class, :length, :resembles, :problem, :format, :virtual_size,
     :cluster_bits, :l2_bits, :dialect, :producer, :backing_name, :backing_format,
     :backing_time, :is_encrypted, :total, :allocated, :packed, :zero, :lost, :leaked_bytes,
     :is_deep, :with_archives, :looked,
-    :scan, :scan, iif(:format = 'qcow', :scan, NULL), 0
+    :scan, :scan, iif(:format = 'qcow', :scan, NULL), 0,
+    :on_disk, :shared, :is_all_shared, :is_cut, :layout
 )
 ON CONFLICT (path, member) DO UPDATE SET
     name = excluded.name, device = excluded.device, inode = excluded.inode, links =
@@ -26,7 +28,8 @@ ON CONFLICT (path, member) DO UPDATE SET
     excluded.packed, zero = excluded.zero, lost = excluded.lost, leaked_bytes =
     excluded.leaked_bytes, is_deep = excluded.is_deep, with_archives = excluded.with_archives,
     looked = excluded.looked,
-    last_seen = excluded.last_seen,
+    last_seen = excluded.last_seen, on_disk = excluded.on_disk, shared = excluded.shared,
+    is_all_shared = excluded.is_all_shared, is_cut = excluded.is_cut, layout = excluded.layout,
     -- One that was version 1 before is no new one, and one that cannot be read may still be it.
     version1_since = CASE
         WHEN excluded.class = 'unreadable' AND gone IS NULL THEN version1_since
