@@ -2,7 +2,8 @@
 //! the store copy what stays. `docs/store.md` is the document behind this crate.
 //!
 //! ```text
-//! client      requests: signed, sent again, judged
+//! client      a store, and what went to and fro
+//! sending     a request signed and sent once; trying: sent again, and judged
 //! object      what is asked of one object
 //! listing     which objects there are
 //! file        an object as a file that is read, of one age
@@ -11,6 +12,7 @@
 //! ```
 
 mod blocks;
+mod certificates;
 mod client;
 mod credentials;
 mod document;
@@ -25,8 +27,11 @@ mod object;
 mod part;
 pub mod pieces;
 mod ranges;
+mod request;
+mod sending;
 mod settings;
 mod signing;
+mod trying;
 mod upload;
 
 pub use client::{Store, Traffic};

@@ -6,10 +6,11 @@ use std::sync::atomic::AtomicBool;
 
 use ureq::http::Method;
 
-use crate::client::{Answer, Body, Failed, Request, Store, Traffic};
+use crate::client::{Store, Traffic};
 use crate::error::{Error, Kind, Result};
 use crate::limits::{BLOCK, LONGEST_OBJECT};
 use crate::name::ObjectName;
+use crate::request::{Answer, Body, Failed, Request};
 
 /// An object, which need not be there.
 #[derive(Clone)]
