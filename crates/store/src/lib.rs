@@ -8,12 +8,14 @@
 //! listing     which objects there are
 //! file        an object as a file that is read, of one age
 //! upload      an object that comes into being in parts
+//! copying     an object that the store makes of another one
 //! draft       an object as it would be, and how it becomes that
 //! ```
 
 mod blocks;
 mod certificates;
 mod client;
+mod copying;
 mod credentials;
 mod document;
 mod draft;
@@ -35,6 +37,7 @@ mod trying;
 mod upload;
 
 pub use client::{Store, Traffic};
+pub use copying::hold_the_same;
 pub use draft::Draft;
 pub use error::{Error, Kind, Result};
 pub use file::ObjectFile;

@@ -32,6 +32,11 @@ impl Tag {
         (!bare.is_empty()).then(|| Self(bare.to_owned()))
     }
 
+    /// A number that stands for it, as lists of stores are kept with.
+    pub fn number(&self) -> u64 {
+        crate::signing::number(&self.0)
+    }
+
     /// Without quotes.
     pub fn as_str(&self) -> &str {
         &self.0
