@@ -3,13 +3,12 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use ureq::Agent;
 use ureq::tls::TlsConfig;
 
+use crate::agents::Agents;
 use crate::certificates;
 use crate::credentials::Keyring;
 use crate::error::Result;
-use crate::limits::CONNECT;
 use crate::name::ObjectName;
 use crate::settings::Settings;
 use crate::signing::{self, escaped_path};
@@ -18,7 +17,7 @@ use crate::signing::{self, escaped_path};
 pub struct Store {
     pub(crate) settings: Settings,
     pub(crate) keyring: Keyring,
-    pub(crate) agent: Agent,
+    pub(crate) agents: Agents,
     /// It is found out where the server says that it is another one.
     pub(crate) region: Mutex<String>,
     pub(crate) traffic: Traffic,
@@ -79,25 +78,13 @@ impl Store {
             .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
             .root_certs(certificates::of(&settings)?)
             .build();
-        let agent = Agent::config_builder()
-            .tls_config(tls)
-            .http_status_as_error(false)
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            .timeout_resolve(Some(CONNECT))
-            .timeout_connect(Some(CONNECT))
-            .max_idle_connections(crate::limits::LOOKERS)
-            .max_idle_connections_per_host(crate::limits::LOOKERS)
-            .user_agent(concat!("calve/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .into();
         Ok(Arc::new(Self {
             keyring: Keyring::new(&settings),
             region: Mutex::new(settings.region.clone()),
             traffic: Traffic::default(),
             stop: OnceLock::new(),
+            agents: Agents::new(tls),
             settings,
-            agent,
         }))
     }
 
@@ -106,10 +93,16 @@ impl Store {
         &self.traffic
     }
 
-    /// Sends nothing again where `stop` says that the run is to stop.
+    /// Sends nothing again where `stop` says that the run is to stop, and ends what is on its way.
     pub fn heed(&self, stop: Arc<AtomicBool>) {
-        // The first one stays.
-        let _ = self.stop.set(stop);
+        if self.stop.set(Arc::clone(&stop)).is_ok() {
+            self.agents.end_with(stop);
+        }
+    }
+
+    /// Whether the run is to stop.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stop.get().is_some_and(|stop| stop.load(Ordering::Relaxed))
     }
 
     /// A number of the place where a bucket is, which is another one with another endpoint.

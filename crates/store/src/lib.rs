@@ -12,6 +12,7 @@
 //! draft       an object as it would be, and how it becomes that
 //! ```
 
+mod agents;
 mod blocks;
 mod certificates;
 mod client;

@@ -30,6 +30,8 @@ pub(crate) struct Request<'a> {
     pub(crate) limit: Option<Duration>,
     /// Whether it is not sent any more where the run is to stop.
     pub(crate) heeds_stop: bool,
+    /// Whether it ends on its way where the run is to stop. What may have come off by then has a while.
+    pub(crate) ends_at_once: bool,
 }
 
 impl<'a> Request<'a> {
@@ -47,6 +49,7 @@ impl<'a> Request<'a> {
             attempts: ATTEMPTS,
             limit: None,
             heeds_stop: true,
+            ends_at_once: true,
         }
     }
 

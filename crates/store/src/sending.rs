@@ -11,7 +11,7 @@ use ureq::http::request::Builder;
 
 use crate::client::Store;
 use crate::error::{Error, Kind};
-use crate::limits::{ANSWER, BODY, SLOW_ANSWER, SLOWEST};
+use crate::limits::{ANSWER, BODY, GRACE, SLOW_ANSWER, SLOWEST};
 use crate::request::{Answer, Body, Failed, Request};
 use crate::signing::{self, Signed};
 
@@ -89,16 +89,17 @@ impl Store {
             true => Some(SLOW_ANSWER),
             false => in_time(request.expected),
         };
-        let sent = self
-            .agent
+        let last = self.is_stopped().then_some(GRACE);
+        let agent = self.agents.get(request.heeds_stop && request.ends_at_once);
+        let sent = agent
             .configure_request(sent.body(body)?)
             .timeout_recv_response(Some(self.settings.patience.unwrap_or(usual)))
             .timeout_send_request(Some(ANSWER))
             .timeout_send_body(in_time(length))
             .timeout_recv_body(self.settings.patience.or(body_in_time))
-            .timeout_global(request.limit)
+            .timeout_global(request.limit.or(last))
             .build();
-        self.agent.run(sent)
+        agent.run(sent)
     }
 }
 

@@ -1,7 +1,6 @@
 //! Requests that are sent again where the server or the network fails, and what answers mean.
 
 use std::sync::PoisonError;
-use std::sync::atomic::Ordering;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -52,8 +51,8 @@ impl Store {
         };
         let begun = Instant::now();
         loop {
-            let is_stopped = self.stop.get().is_some_and(|stop| stop.load(Ordering::Relaxed));
-            if is_stopped && request.heeds_stop {
+            // What cleans up is tried once more, and no longer.
+            if self.is_stopped() && (request.heeds_stop || attempt > 1) {
                 return Err(request.error(Kind::Stopped, "was stopped"));
             }
             match pause.checked_sub(begun.elapsed()) {

@@ -263,6 +263,7 @@ impl<'a> Upload<'a> {
             headers: &headers,
             body: Body::Bytes(text.as_bytes()),
             is_slow: true,
+            ends_at_once: false,
             ..Request::new(Method::POST, self.object.name(), "naming it")
         };
         let unclear = |why: &str| {
