@@ -3,6 +3,7 @@
 
 mod common;
 
+mod buckets;
 mod check;
 mod command_line;
 mod configurations;

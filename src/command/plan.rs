@@ -1,6 +1,7 @@
 //! `plan`: what is to be done with each version 1 image of a catalogue. Nothing is touched.
 
 mod shard;
+mod survey;
 mod table;
 
 use std::fs::File;
@@ -83,7 +84,7 @@ fn make(args: &PlanArgs, catalogue: &Path) -> Result<Plan, Failure> {
     let flags = signals::install()?;
     let votes = ContentVotes::default();
     let votes = args.guess_bases.then_some(&votes as &dyn Votes);
-    let surveyor = Reading { stop: &flags.stop };
+    let surveyor = survey::Anywhere(Reading { stop: &flags.stop });
     Ok(calve_plan::make(&catalogue, &wishes, votes, &surveyor, (jobs, &flags.stop))?)
 }
 
