@@ -212,7 +212,18 @@ fn a_run_over_objects_that_is_killed_at_any_moment_goes_on() {
             let run = bench.command(&["migrate", "-q", "plan"]).stderr(Stdio::null()).spawn();
             kill_within(run.expect("starts"), random.below(1_500_000));
         }
-        bench.ok(&["migrate", "-q", "plan"]);
+        // What a killed run asked for last, the server may do when the next one has begun: the family
+        // is then as it was, and the same again goes on.
+        let mut said = bench.run(&["migrate", "plan"]);
+        for _ in 0..3 {
+            if said.code == Some(0) {
+                break;
+            }
+            assert!(matches!(said.code, Some(11 | 75)), "seed {seed}: {}", said.err);
+            eprintln!("seed {seed}, {way}: {}", said.err);
+            said = bench.run(&["migrate", "plan"]);
+        }
+        assert_eq!(said.code, Some(0), "seed {seed}, {way}: {}", said.err);
         assert_migrated(&bench, &server, &images);
         let staged = server.keys().into_iter().filter(|key| key.ends_with("calve-staged"));
         assert_eq!(staged.collect::<Vec<_>>(), [""; 0], "seed {seed}");
