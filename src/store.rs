@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use calve_disk::open::{Elsewhere, Place, escaped};
 use calve_disk::{Error as DiskError, Result as DiskResult, Storage};
+use calve_migrate::Stores;
 use calve_store::{Error, Kind, Object, ObjectFile, ObjectName, Settings, Store, Traffic};
 use serde_json::{Value, json};
 
@@ -34,6 +35,11 @@ pub(crate) fn refuse<'a>(
 /// Where images may be beside the host's files.
 pub(crate) fn elsewhere() -> Elsewhere {
     Elsewhere::new(Arc::new(Objects))
+}
+
+/// How a migration opens objects.
+pub(crate) fn stores() -> Stores {
+    Stores::new(object, elsewhere())
 }
 
 /// The object of that name.

@@ -3,6 +3,7 @@
 
 mod common;
 
+mod buckets;
 mod check;
 mod command_line;
 mod configurations;
@@ -15,6 +16,7 @@ mod hooks;
 mod hostile;
 #[cfg(not(debug_assertions))]
 mod instructions;
+mod interrupted;
 mod memory;
 mod migrate;
 mod moves;

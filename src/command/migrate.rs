@@ -17,7 +17,7 @@ use serde_json::json;
 use crate::args::{MigrateArgs, Shape};
 use crate::command::plan;
 use crate::exit::{self, Code, Failure};
-use crate::print;
+use crate::{print, store};
 
 pub(crate) fn run(args: &MigrateArgs, program: &str) -> Result<Code, Failure> {
     let action = &args.action;
@@ -159,7 +159,7 @@ fn undo(args: &MigrateArgs, number: i64, program: &str) -> Result<Code, Failure>
         let path = journal.lock().unwrap_or_else(PoisonError::into_inner).path().to_owned();
         shard.forget_report(folder_of(&path))?;
     }
-    let undone = calve_migrate::undo(&journal, number, args.force)?;
+    let undone = calve_migrate::undo((&journal, &store::stores()), number, args.force)?;
     for (family, why) in &undone.failed {
         print::note(program, &format!("family {family} was not taken back: {why}"));
     }
@@ -193,7 +193,7 @@ fn release(args: &MigrateArgs, number: i64, program: &str) -> Result<Code, Failu
     let Held { journal, shard } = journal_of(args)?;
     let journal = Mutex::new(journal);
     let _lock = lock_run(&journal, number, shard.is_some())?;
-    let released = calve_migrate::release(&journal, number, args.force)?;
+    let released = calve_migrate::release((&journal, &store::stores()), number, args.force)?;
     for why in &released.failed {
         print::note(program, &format!("not released: {why}"));
     }

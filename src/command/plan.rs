@@ -2,6 +2,7 @@
 
 mod bases;
 mod shard;
+mod survey;
 mod table;
 
 use std::fs::File;
@@ -86,7 +87,7 @@ fn make(args: &PlanArgs, catalogue: &Path) -> Result<Plan, Failure> {
     let votes = ContentVotes::default();
     let votes = args.guess_bases.then_some(&votes as &dyn Votes);
     let hints = Hints { votes, confirmed: &confirmed };
-    let surveyor = Reading { stop: &flags.stop };
+    let surveyor = survey::Anywhere(Reading { stop: &flags.stop });
     Ok(calve_plan::make(&catalogue, &wishes, &hints, &surveyor, (jobs, &flags.stop))?)
 }
 

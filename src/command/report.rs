@@ -7,15 +7,17 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use calve_disk::{Named, PendingFile, folder_of};
 use calve_migrate::shard::Shard;
-use calve_report::{Report, Sources};
+use calve_report::{Found, Looked, Report, Sources};
+use calve_store::{Kind, ObjectFile};
 
 use crate::args::{ReportArgs, ReportShape};
 use crate::command::migrate::real;
 use crate::exit::{Code, Failure};
+use crate::store;
 
 pub(crate) fn run(args: &ReportArgs) -> Result<Code, Failure> {
     let _lock = lock(args)?;
-    let sources = Sources::open(&args.file, args.journal.as_deref(), args.run)?;
+    let sources = Sources::open(&args.file, args.journal.as_deref(), args.run)?.with_objects(look);
     let report = Report::new(&sources, env!("CARGO_PKG_VERSION"), now())?;
     let write = |out: &mut dyn Write| match args.output {
         ReportShape::Human => Ok(out.write_all(calve_report::human(&report)?.as_bytes())?),
@@ -41,6 +43,23 @@ pub(crate) fn run(args: &ReportArgs) -> Result<Code, Failure> {
     }
     let is_watched = args.watch_exit && !report.certificate.is_given();
     Ok(if is_watched { Code::Corruption } else { Code::Done })
+}
+
+/// Looks at an object: what it begins with is asked for.
+fn look(path: &Path) -> Looked {
+    let file = match store::object(path).and_then(ObjectFile::open) {
+        Ok(file) => file,
+        Err(error) if error.kind == Kind::Missing => return Looked::nothing(Found::Missing),
+        Err(error) => {
+            let why = format!("{} {}", error.doing, error.why);
+            return Looked::nothing(Found::Unreadable(why));
+        }
+    };
+    let (size, inode) = (file.length(), file.tag().number());
+    let mut start = [0; 8];
+    let is_read = size >= 8 && file.read(&mut start, 0).is_ok();
+    let found = if is_read { Found::by_start(&start) } else { Found::Other };
+    Looked { found, is_in_use: false, inode, size, spent: size, modified: 0 }
 }
 
 /// Locks the shard whose journal is read, if it is one's: its worker lets nobody read it.

@@ -158,7 +158,24 @@ impl Drop for Server {
 
 /// What is done when a request comes by, before the server sees it: its first line, and how many
 /// came before.
-type Meddle = dyn Fn(&str, usize) + Send + Sync;
+type Meddle = dyn Fn(&str, usize) -> Pass + Send + Sync;
+
+/// What becomes of a request.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pass {
+    /// It goes to the server.
+    On,
+    /// The server does not see it, and this status is the answer.
+    Answer(&'static str),
+    /// The server does not see it, and there is no answer.
+    Hang,
+    /// The server sees it, and its answer is lost.
+    Lost,
+    /// Half of the answer comes.
+    Half,
+    /// The answer comes in small pieces.
+    Slow,
+}
 
 /// A wire to a server, at which is written down what passes.
 pub(crate) struct Wire {
@@ -181,6 +198,17 @@ impl Wire {
     pub(crate) fn meddling(
         server: &Server,
         meddle: impl Fn(&str, usize) + Send + Sync + 'static,
+    ) -> Self {
+        Self::deciding(server, move |line, number| {
+            meddle(line, number);
+            Pass::On
+        })
+    }
+
+    /// A wire on which not all requests get their answers.
+    pub(crate) fn deciding(
+        server: &Server,
+        meddle: impl Fn(&str, usize) -> Pass + Send + Sync + 'static,
     ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = format!("http://{}", listener.local_addr().expect("an address"));
@@ -222,13 +250,28 @@ fn pass(stream: &TcpStream, port: u16, passed: &Arc<Mutex<Passed>>, meddle: &Med
     let (mut back, mut to) =
         (server.try_clone().expect("a stream"), stream.try_clone().expect("a stream"));
     let counted = Arc::clone(passed);
+    let how = Arc::new(Mutex::new(Pass::On));
+    let told = Arc::clone(&how);
     std::thread::spawn(move || {
         let mut bytes = vec![0; 1 << 16];
         while let Ok(count @ 1..) = back.read(&mut bytes) {
+            let how = *told.lock().unwrap_or_else(PoisonError::into_inner);
             let mut passed = counted.lock().unwrap_or_else(PoisonError::into_inner);
             passed.received += count as u64;
             drop(passed);
-            if to.write_all(&bytes[..count]).is_err() {
+            let written = match how {
+                Pass::Lost => break,
+                Pass::Half => {
+                    let _ = to.write_all(&bytes[..count / 2]);
+                    break;
+                }
+                Pass::Slow => bytes[..count].chunks(512).try_for_each(|piece| {
+                    std::thread::sleep(Duration::from_millis(1));
+                    to.write_all(piece)
+                }),
+                _ => to.write_all(&bytes[..count]),
+            };
+            if written.is_err() {
                 break;
             }
         }
@@ -257,7 +300,23 @@ fn pass(stream: &TcpStream, port: u16, passed: &Arc<Mutex<Passed>>, meddle: &Med
             passed.sent += head.len() as u64 + length;
             passed.heads.len() - 1
         };
-        meddle(head.lines().next().unwrap_or_default(), number);
+        match meddle(head.lines().next().unwrap_or_default(), number) {
+            Pass::Answer(status) => {
+                let _ = std::io::copy(&mut (&mut reader).take(length), &mut std::io::sink());
+                let head =
+                    format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+                let mut stream = stream;
+                let _ = stream.write_all(head.as_bytes());
+                let _ = stream.shutdown(std::net::Shutdown::Both);
+                return;
+            }
+            Pass::Hang => {
+                // Until whoever asked goes away.
+                let _ = std::io::copy(&mut reader, &mut std::io::sink());
+                return;
+            }
+            pass => *how.lock().unwrap_or_else(PoisonError::into_inner) = pass,
+        }
         let sent = server.write_all(head.as_bytes());
         if sent.and_then(|()| std::io::copy(&mut (&mut reader).take(length), &mut server)).is_err()
         {

@@ -12,6 +12,7 @@ use crate::family::Families;
 use crate::hook::Hooks;
 use crate::journal::{FamilyState, ImageState, Journal, RunRecord, now};
 use crate::step;
+use crate::stores::Stores;
 
 /// Seconds in a day.
 const DAY: i64 = 24 * 60 * 60;
@@ -32,7 +33,11 @@ pub struct Undone {
 ///
 /// # Errors
 /// [`Error::Refused`] where there is no such run, or it was taken back; [`Error::Journal`].
-pub fn undo(journal: &Mutex<Journal>, number: i64, force: bool) -> Result<Undone> {
+pub fn undo(
+    (journal, stores): (&Mutex<Journal>, &Stores),
+    number: i64,
+    force: bool,
+) -> Result<Undone> {
     let lock = || journal.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let run = wanted(&lock(), number)?;
     let mut undone = Undone::default();
@@ -42,6 +47,7 @@ pub fn undo(journal: &Mutex<Journal>, number: i64, force: bool) -> Result<Undone
     let site = Families {
         journal,
         hooks: &hooks,
+        stores,
         configurations: None,
         turn: &turn,
         tell: &tell,
@@ -89,7 +95,11 @@ pub struct Released {
 ///
 /// # Errors
 /// As [`undo`].
-pub fn release(journal: &Mutex<Journal>, number: i64, at_once: bool) -> Result<Released> {
+pub fn release(
+    (journal, stores): (&Mutex<Journal>, &Stores),
+    number: i64,
+    at_once: bool,
+) -> Result<Released> {
     let lock = || journal.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let run = wanted(&lock(), number)?;
     let days = match run.kept {
@@ -110,7 +120,7 @@ pub fn release(journal: &Mutex<Journal>, number: i64, at_once: bool) -> Result<R
                 released.waiting += 1;
                 continue;
             }
-            match step::release(&mut image) {
+            match step::release(stores, &mut image) {
                 Ok(bytes) => {
                     lock().set_image(run.number, &image)?;
                     released.images += 1;

@@ -21,6 +21,9 @@ pub enum Error {
     /// A rescue failed.
     #[error(transparent)]
     Rescue(#[from] calve_rescue::Error),
+    /// A store failed.
+    #[error(transparent)]
+    Store(#[from] calve_store::Error),
     /// What an overlay records of its base could not be changed.
     #[error(transparent)]
     References(#[from] calve_references::Error),
@@ -176,6 +179,7 @@ impl Error {
                 calve_rescue::Error::Stopped => Cause::Stopped,
                 _ => Cause::Refused,
             },
+            Self::Store(error) => of_store(error),
             Self::References(calve_references::Error::Disk(error)) => of_disk(error),
             Self::References(_) => Cause::Refused,
             Self::Changed { .. } => Cause::Changed,
@@ -188,6 +192,17 @@ impl Error {
             | Self::Unfollowed(failure) => failure.cause(),
             Self::Stopped => Cause::Stopped,
         }
+    }
+}
+
+fn of_store(error: &calve_store::Error) -> Cause {
+    use calve_store::Kind;
+    match error.kind {
+        Kind::Changed | Kind::Missing => Cause::Changed,
+        Kind::Exists | Kind::Name | Kind::Settings => Cause::Refused,
+        Kind::Host(std::io::ErrorKind::StorageFull) => Cause::NoSpace,
+        Kind::Stopped => Cause::Stopped,
+        _ => Cause::Host,
     }
 }
 
@@ -207,6 +222,9 @@ fn of_disk(error: &calve_disk::Error) -> Cause {
     use calve_disk::Error as DiskError;
     use std::io::ErrorKind;
     match error {
+        DiskError::Io { source, .. } if calve_store::Error::behind(source).is_some() => {
+            calve_store::Error::behind(source).map_or(Cause::Host, of_store)
+        }
         DiskError::Io { source, .. } => match source.kind() {
             ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
                 Cause::NoSpace

@@ -12,11 +12,14 @@ use crate::event::{Event, Outcome};
 use crate::hook::Hooks;
 use crate::journal::{FamilyState, ImageRecord, ImageState, Journal};
 use crate::step::{self, Of, Site};
+use crate::stores::Stores;
 
 /// What is needed to migrate families.
 pub(crate) struct Families<'a> {
     pub(crate) journal: &'a Mutex<Journal>,
     pub(crate) hooks: &'a Hooks,
+    /// Of images that are objects.
+    pub(crate) stores: &'a Stores,
     /// Those that are changed with the families.
     pub(crate) configurations: Option<&'a Configurations>,
     /// Held by whoever changes configurations: several families may be named in one.
@@ -63,7 +66,7 @@ impl Families<'_> {
             Some(FamilyState::Preparing) => {
                 let records = self.journal().images(site.run, family.number)?;
                 for record in &records {
-                    step::discard(record)?;
+                    step::discard(self.stores, record)?;
                 }
                 self.anew(site, family)
             }
@@ -87,11 +90,13 @@ impl Families<'_> {
     }
 
     fn anew(&self, site: &Site<'_>, family: &Family) -> Result<u64> {
+        let known = self.journal().images(site.run, family.number)?;
         let images = family.images.iter().filter(|image| image.strategy != Strategy::Leave);
-        let mut records: Vec<ImageRecord> = images.map(|image| step::begin(site, image)).collect();
+        let mut records: Vec<ImageRecord> =
+            images.map(|image| step::begin(site, image, &known)).collect();
         for record in &records {
-            step::same_as_planned(record)?;
-            step::is_free(record)?;
+            step::same_as_planned(self.stores, record)?;
+            step::is_free(self.stores, record)?;
         }
         {
             // Known before it is made: what a crash leaves behind is found again.
@@ -102,7 +107,10 @@ impl Families<'_> {
             }
         }
         if let Err(failure) = self.prepared(site, family, &mut records) {
-            let discarded = records.iter().map(step::discard).collect::<Result<Vec<()>>>();
+            let discarded = records
+                .iter()
+                .map(|it| step::discard(self.stores, it))
+                .collect::<Result<Vec<()>>>();
             return Err(half_way(failure, discarded.err()));
         }
         let journal = self.journal();
@@ -144,9 +152,13 @@ impl Families<'_> {
             let back = self.back(site.run, &mut records, false);
             return Err(half_way(failure, back.err()));
         }
+        for record in &records {
+            step::tidy(self.stores, record).map_err(|it| Error::Unreleased(Box::new(it)))?;
+        }
         if *site.kept == Kept::None {
             for record in &mut records {
-                step::release(record).map_err(|error| Error::Unreleased(Box::new(error)))?;
+                step::release(self.stores, record)
+                    .map_err(|error| Error::Unreleased(Box::new(error)))?;
                 self.journal().set_image(site.run, record)?;
             }
         }
@@ -204,7 +216,7 @@ impl Families<'_> {
         }
         for record in records.iter_mut().rev() {
             if record.state != ImageState::Undone {
-                step::back(record, force)?;
+                step::back(self.stores, record, force)?;
                 self.journal().set_image(run, record)?;
             }
         }

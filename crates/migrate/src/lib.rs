@@ -6,6 +6,7 @@
 //! queue      which family is next, so that no device has more to do than it should
 //! family     one family: prepare, switch, finish; or take all of it back
 //! step       one image: how each strategy is prepared, switched to and taken back
+//! stores     images that are objects
 //! journal    what is durable of it, in SQLite
 //! configurations   what names images follows them, with the family or as a patch
 //! dials      pause, jobs and rates, changed while it runs
@@ -28,6 +29,7 @@ mod queue;
 mod run;
 pub mod shard;
 mod step;
+mod stores;
 
 pub use back::{Released, Undone, can_end, release, undo};
 pub use budget::Budget;
@@ -40,3 +42,4 @@ pub use journal::{
     FamilyRecord, FamilyState, ImageRecord, ImageState, Journal, RunRecord, Stamped,
 };
 pub use run::{Limits, Summary, run};
+pub use stores::Stores;

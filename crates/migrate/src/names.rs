@@ -25,12 +25,13 @@ pub(crate) fn staged(path: &Path) -> PathBuf {
 /// Where the original of `path` goes, by its place in the plan where names from many folders meet.
 pub(crate) fn kept(path: &Path, kept: &Kept, (run, image): (i64, &Image)) -> PathBuf {
     match kept {
-        Kept::Folder(folder) => {
+        // A bucket is no folder, and keeps what it has beside.
+        Kept::Folder(folder) if !crate::stores::is_object(path) => {
             let mut name = OsString::from(format!("{run}-{}-{}-", image.family, image.order));
             name.push(path.file_name().unwrap_or_default());
             folder.0.join(name)
         }
-        Kept::Beside | Kept::Days(_) | Kept::None => with_end(path, ORIGINAL),
+        Kept::Beside | Kept::Days(_) | Kept::None | Kept::Folder(_) => with_end(path, ORIGINAL),
     }
 }
 

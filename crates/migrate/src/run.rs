@@ -18,6 +18,7 @@ use crate::hook::Hooks;
 use crate::journal::{Journal, RunRecord};
 use crate::queue::{Next, Queue};
 use crate::step::Site;
+use crate::stores::Stores;
 
 /// Threads that wait for families: as many as there may ever be jobs.
 const MOST_JOBS: usize = 64;
@@ -39,6 +40,8 @@ pub struct Limits<'a> {
     pub budget: Budget,
     /// Whether disks that are upgraded are digested too, before and after.
     pub digests: bool,
+    /// Of images that are objects.
+    pub stores: Stores,
 }
 
 /// What came of a run.
@@ -92,7 +95,15 @@ pub fn run(
         limits,
         dials,
         queue,
-        families: Families { journal, hooks, configurations, turn: &turn, tell, followed },
+        families: Families {
+            journal,
+            hooks,
+            stores: &limits.stores,
+            configurations,
+            turn: &turn,
+            tell,
+            followed,
+        },
         spending: Spending::new(limits.budget),
         stop,
         tell,
@@ -234,6 +245,7 @@ impl Run<'_> {
         Site {
             run: self.record.number,
             kept: &self.record.kept,
+            stores: &self.limits.stores,
             stop: self.stop,
             digests: self.limits.digests,
             threads: NonZeroUsize::new(processors / jobs).unwrap_or(NonZeroUsize::MIN),

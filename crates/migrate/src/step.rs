@@ -5,6 +5,8 @@
 //! which is one sector.
 
 mod digest;
+mod object;
+mod opened;
 mod rebase;
 mod replace;
 mod upgrade;
@@ -20,11 +22,14 @@ use calve_upgrade::Time;
 use crate::error::{Error, Result};
 use crate::journal::{ImageRecord, ImageState, Stamped, now};
 use crate::names;
+use crate::stores::{Stores, is_object};
 
 /// What all images of a run have in common.
 pub(crate) struct Site<'a> {
     pub(crate) run: i64,
     pub(crate) kept: &'a Kept,
+    /// Of images that are objects.
+    pub(crate) stores: &'a Stores,
     pub(crate) stop: &'a AtomicBool,
     /// Whether disks that are upgraded are digested too.
     pub(crate) digests: bool,
@@ -74,13 +79,14 @@ impl<'a> Of<'a> {
 
     /// How the image is opened before the family is migrated, with the bases that the plan knows,
     /// wherever they are.
-    fn open_options(self) -> Result<OpenOptions> {
+    fn open_options(self, site: &Site<'_>) -> Result<OpenOptions> {
         let (bases, base_formats) = self.bases()?.into_iter().unzip();
         Ok(OpenOptions {
             format: Some(Format::Qcow1),
             with_bases: true,
             bases,
             base_formats,
+            elsewhere: site.stores.elsewhere(),
             ..OpenOptions::default()
         })
     }
@@ -113,8 +119,25 @@ fn time_of(stamp: &Stamped) -> Time {
     }
 }
 
-/// What is known of an image before anything is done with it.
-pub(crate) fn begin(site: &Site<'_>, image: &Image) -> ImageRecord {
+/// Says when a file was written last. An object is written when it is written.
+fn set_time(path: &Path, time: Time) -> Result<()> {
+    match is_object(path) {
+        true => Ok(()),
+        false => Ok(calve_upgrade::set_written(path, time)?),
+    }
+}
+
+/// What is known of an image before anything is done with it; `known` is what an earlier attempt left.
+pub(crate) fn begin(site: &Site<'_>, image: &Image, known: &[ImageRecord]) -> ImageRecord {
+    let planned = Stamped {
+        inode: image.stamp.inode,
+        size: image.stamp.size,
+        modified: image.stamp.modified,
+    };
+    // What was taken back holds what it did, and an object has another tag afterwards.
+    let is_it = |it: &&ImageRecord| it.place == image.order && it.path == image.path.0;
+    let back = known.iter().find(is_it).filter(|it| it.state == ImageState::Undone);
+    let back = back.and_then(|it| it.new).filter(|_| is_object(&image.path.0));
     let names_kept = image.strategy.replaces() || image.strategy == Strategy::Quarantine;
     let kept = names_kept.then(|| names::kept(&image.path.0, site.kept, (site.run, image)));
     ImageRecord {
@@ -123,11 +146,7 @@ pub(crate) fn begin(site: &Site<'_>, image: &Image) -> ImageRecord {
         path: image.path.0.clone(),
         strategy: image.strategy,
         state: ImageState::Prepared,
-        old: Stamped {
-            inode: image.stamp.inode,
-            size: image.stamp.size,
-            modified: image.stamp.modified,
-        },
+        old: back.unwrap_or(planned),
         new: None,
         kept,
         digest: None,
@@ -139,11 +158,15 @@ pub(crate) fn begin(site: &Site<'_>, image: &Image) -> ImageRecord {
 }
 
 /// Fails where the image is not the file that the plan was made of.
-pub(crate) fn same_as_planned(record: &ImageRecord) -> Result<()> {
-    let found = names::look_at(&record.path)?;
-    let why = if found.inode != record.old.inode {
+pub(crate) fn same_as_planned(stores: &Stores, record: &ImageRecord) -> Result<()> {
+    let found = stores.look_at(&record.path)?;
+    let is_object = is_object(&record.path);
+    let is_later = found.modified != record.old.modified && !is_object;
+    let why = if found.inode != record.old.inode && is_object {
+        "is another object than when the plan was made: scan it again"
+    } else if found.inode != record.old.inode {
         "is another file than when the plan was made"
-    } else if found.size != record.old.size || found.modified != record.old.modified {
+    } else if found.size != record.old.size || is_later {
         "was written to since the plan was made"
     } else {
         return Ok(());
@@ -152,12 +175,12 @@ pub(crate) fn same_as_planned(record: &ImageRecord) -> Result<()> {
 }
 
 /// Fails where something bears a name that will be needed.
-pub(crate) fn is_free(record: &ImageRecord) -> Result<()> {
+pub(crate) fn is_free(stores: &Stores, record: &ImageRecord) -> Result<()> {
     if !(record.strategy.replaces() || record.strategy == Strategy::Quarantine) {
         return Ok(());
     }
     for name in [Some(names::staged(&record.path)), record.kept.clone()].into_iter().flatten() {
-        if names::look(&name)?.is_some() {
+        if stores.look(&name)?.is_some() {
             return Err(Error::refused(&name, "exists already: move it away first"));
         }
     }
@@ -165,8 +188,17 @@ pub(crate) fn is_free(record: &ImageRecord) -> Result<()> {
 }
 
 /// Removes what was prepared for an image that was not switched.
-pub(crate) fn discard(record: &ImageRecord) -> Result<()> {
-    if record.strategy.replaces() { replace::discard(record) } else { Ok(()) }
+pub(crate) fn discard(stores: &Stores, record: &ImageRecord) -> Result<()> {
+    match record.strategy.replaces() {
+        false => Ok(()),
+        true if is_object(&record.path) => object::discard(stores, record),
+        true => replace::discard(record),
+    }
+}
+
+/// Removes what is left beside an image that took its place: of an object, what that was copied from.
+pub(crate) fn tidy(stores: &Stores, record: &ImageRecord) -> Result<()> {
+    if is_object(&record.path) { discard(stores, record) } else { Ok(()) }
 }
 
 /// Makes what has to be there before anything is switched, and looks at what would keep it from
@@ -174,9 +206,12 @@ pub(crate) fn discard(record: &ImageRecord) -> Result<()> {
 pub(crate) fn prepare(site: &Site<'_>, of: Of<'_>, record: &mut ImageRecord) -> Result<()> {
     digest::take(site, of, record)?;
     match record.strategy {
-        Strategy::Upgrade => upgrade::survey(site, of),
+        Strategy::Upgrade => upgrade::survey(site, of, record),
+        strategy if strategy.replaces() && is_object(&record.path) => {
+            object::make(site, of, record)
+        }
         strategy if strategy.replaces() => replace::make(site, of, record),
-        Strategy::Rebase => rebase::plan(of, record),
+        Strategy::Rebase => rebase::plan(site, of, record),
         _ => Ok(()),
     }
 }
@@ -190,9 +225,12 @@ pub(crate) fn compare(site: &Site<'_>, of: Of<'_>, record: &ImageRecord) -> Resu
 pub(crate) fn switch(site: &Site<'_>, of: Of<'_>, record: &mut ImageRecord) -> Result<()> {
     match record.strategy {
         Strategy::Upgrade => upgrade::carry_out(site, of, record)?,
-        Strategy::Rebase => rebase::carry_out(record)?,
-        Strategy::Quarantine => replace::put_aside(record)?,
-        strategy if strategy.replaces() => replace::take_place(record)?,
+        Strategy::Rebase => rebase::carry_out(site, record)?,
+        Strategy::Quarantine => replace::put_aside(site.stores, record)?,
+        strategy if strategy.replaces() && is_object(&record.path) => {
+            object::take_place(site, record)?;
+        }
+        strategy if strategy.replaces() => replace::take_place(site.stores, record)?,
         _ => {}
     }
     (record.state, record.ended) = (ImageState::Switched, Some(now()));
@@ -201,11 +239,14 @@ pub(crate) fn switch(site: &Site<'_>, of: Of<'_>, record: &mut ImageRecord) -> R
 
 /// Makes the image what it was, wherever it was left; `force` also where something was written to
 /// it since.
-pub(crate) fn back(record: &mut ImageRecord, force: bool) -> Result<()> {
+pub(crate) fn back(stores: &Stores, record: &mut ImageRecord, force: bool) -> Result<()> {
     match record.strategy {
-        Strategy::Upgrade => upgrade::back(record, force)?,
-        Strategy::Rebase => rebase::back(record)?,
+        Strategy::Upgrade => upgrade::back(stores, record, force)?,
+        Strategy::Rebase => rebase::back(stores, record)?,
         Strategy::Quarantine => replace::put_back(record)?,
+        strategy if strategy.replaces() && is_object(&record.path) => {
+            object::give_place_back(stores, record, force)?;
+        }
         strategy if strategy.replaces() => replace::give_place_back(record, force)?,
         _ => {}
     }
@@ -214,9 +255,12 @@ pub(crate) fn back(record: &mut ImageRecord, force: bool) -> Result<()> {
 }
 
 /// Gives up the way back of a migrated image, and returns how many bytes that frees.
-pub(crate) fn release(record: &mut ImageRecord) -> Result<u64> {
+pub(crate) fn release(stores: &Stores, record: &mut ImageRecord) -> Result<u64> {
     let freed = match record.strategy {
-        Strategy::Upgrade => upgrade::release(record)?,
+        Strategy::Upgrade => upgrade::release(stores, record)?,
+        strategy if strategy.replaces() && is_object(&record.path) => {
+            object::release(stores, record)?
+        }
         strategy if strategy.replaces() => replace::release(record)?,
         _ => 0,
     };

@@ -28,6 +28,9 @@ const EACH: [f64; 2] = [0.005, 0.25];
 /// A qcow2 header: all that a rebase touches.
 const HEADER: u64 = 64 << 10;
 
+/// What a part of an object has at least, with which its header is sent.
+const FIRST_PART: u64 = 5 << 20;
+
 /// Bytes that are read, written, and taken up beside what is used now.
 pub(crate) fn bytes(strategy: Strategy, size: u64, tables: Option<&Tables>) -> [u64; 3] {
     let appended = tables.map_or(size / 128, |tables| tables.appended);
@@ -38,6 +41,21 @@ pub(crate) fn bytes(strategy: Strategy, size: u64, tables: Option<&Tables>) -> [
         Strategy::Convert | Strategy::Flatten | Strategy::Rescue => [size * 3, size, size],
         Strategy::Rebase => [HEADER, HEADER, 0],
         Strategy::Quarantine | Strategy::Leave => [0; 3],
+    }
+}
+
+/// The same of an object: what comes from its store, what goes there, and what lies there beside.
+pub(crate) fn of_object(strategy: Strategy, size: u64, tables: Option<&Tables>) -> [u64; 3] {
+    let appended = tables.map_or(size / 128, |tables| tables.appended);
+    let first = size.min(FIRST_PART);
+    match strategy {
+        // The tables to survey, to upgrade, and of what the store made of it; the old object is there
+        // until the new one is.
+        Strategy::Upgrade => [3 * appended + first, appended + first, size + appended],
+        // The result too is read from its store. The original and the result are there beside the image.
+        Strategy::Convert | Strategy::Flatten => [size * 2, size, size * 2],
+        Strategy::Rebase => [2 * first, first, size],
+        _ => [0; 3],
     }
 }
 

@@ -11,7 +11,7 @@ use calve_fleet::{Broken, Edge, Evidence, Family as Found, How, Row, Why};
 use calve_scan::Class;
 
 use crate::cost;
-use crate::plan::{Damaged, Family, Image, PathText, Stamp, Strategy, Way, Wishes};
+use crate::plan::{Damaged, Family, Image, Kept, PathText, Stamp, Strategy, Way, Wishes};
 use crate::survey::{Surveyed, Surveyor, Tables};
 
 /// Why an overlay gets another name of its base.
@@ -22,6 +22,15 @@ const CONFIRMED: &str = "its base is the one that --base names, and gets recorde
 
 /// Why a file with several names is not replaced.
 const NAMES: &str = "it has several names, of which a new file would take one only";
+
+/// How an object is upgraded.
+const COPIED: &str = "only tables are sent: its store copies what stays";
+
+/// Why an object is upgraded where it is all the same.
+const CLONES: &str = "a bucket has no clones: only tables are sent";
+
+/// Why a damaged object is left.
+const FETCHED: &str = "objects are neither rescued nor put aside: fetch it, and rescue that file";
 
 /// What is done with an image, and why.
 struct Fate {
@@ -76,11 +85,6 @@ struct Members<'a> {
 impl Members<'_> {
     /// What stands in the way of the family, as far as the catalogue tells.
     fn obstacle(&self) -> Option<String> {
-        // Objects lie on objects alone.
-        if let Some(row) = self.rows.iter().find(|row| row.is_object() && row.is_version1()) {
-            let name = name(row);
-            return Some(format!("{name} is an object: calve upgrade {name} upgrades it there"));
-        }
         let of_class = |class| self.rows.iter().find(|row| row.seen.class == class);
         if let Some(row) = of_class(Class::InUse) {
             return Some(format!("{} is in use: end that process, and scan again", name(row)));
@@ -126,6 +130,13 @@ impl Members<'_> {
             return Some(format!(
                 "{overlay} is not where its base is, which may be {base}: where you know that it is, \
                  --base '{overlay}={base}' takes it"
+            ));
+        }
+        if matches!(edge.how, How::Content | How::Confirmed) && overlay.is_object() {
+            let (overlay, base) = (name(overlay), name(base));
+            return Some(format!(
+                "{overlay} is not where its base is, which may be {base}: copy one beside the other, and \
+                 scan again"
             ));
         }
         if edge.how == How::Content && !edge.evidence.iter().any(is_recorded) {
@@ -186,10 +197,10 @@ impl Members<'_> {
                 Err(format!("{what}; its family is encrypted: convert it by hand"))
             }
             Surveyed::Unfit(what) if self.has_names(place) => Err(format!("{what}; {NAMES}")),
-            Surveyed::Unfit(what) => Ok(Fate::new(
-                Strategy::Convert,
-                format!("cannot be upgraded where it lies: {what}"),
-            )),
+            Surveyed::Unfit(what) => {
+                let reason = format!("cannot be upgraded where it lies: {what}");
+                Ok(Fate::new(Strategy::Convert, self.and_original(row, reason)))
+            }
         }
     }
 
@@ -209,7 +220,7 @@ impl Members<'_> {
 
     /// The fate of a version 1 image that nothing is the matter with.
     fn whole(&self, place: usize) -> Fate {
-        let base = self.base(place);
+        let (base, row) = (self.base(place), &self.rows[place]);
         if self.is_encrypted(place) {
             let reason = "stays encrypted as it is: nobody needs its passphrase";
             return Fate::new(Strategy::Upgrade, reason);
@@ -225,18 +236,32 @@ impl Members<'_> {
         }
         match self.wishes.way {
             Way::Flatten if base.is_some() => {
-                Fate::new(Strategy::Flatten, "gets what its bases hold")
+                let reason = self.and_original(row, "gets what its bases hold".into());
+                Fate::new(Strategy::Flatten, reason)
             }
             Way::Upgrade => {
                 let reason = match base.map(|(_, edge)| edge.how) {
                     Some(How::Content) => MOVED,
                     Some(How::Confirmed) => CONFIRMED,
+                    _ if row.is_object() => COPIED,
                     _ => "only tables are written",
                 };
                 Fate::new(Strategy::Upgrade, reason)
             }
+            Way::Reflink if row.is_object() => Fate::new(Strategy::Upgrade, CLONES),
             Way::Reflink => Fate::new(Strategy::Reflink, "a clone shares its blocks"),
-            Way::Convert | Way::Flatten => Fate::new(Strategy::Convert, "gets clusters of 64 KiB"),
+            Way::Convert | Way::Flatten => {
+                let reason = self.and_original(row, "gets clusters of 64 KiB".into());
+                Fate::new(Strategy::Convert, reason)
+            }
+        }
+    }
+
+    /// The reason, and where the original of an object is then.
+    fn and_original(&self, row: &Row, reason: String) -> String {
+        match row.is_object() && self.wishes.kept != Kept::None {
+            true => format!("{reason}; its original is kept as {}.calve-original", name(row)),
+            false => reason,
         }
     }
 
@@ -245,6 +270,9 @@ impl Members<'_> {
         let is_alone = self.rows.len() == 1;
         if self.wishes.damaged != Damaged::Leave && self.has_names(place) {
             return Err(format!("{what}; {NAMES}"));
+        }
+        if self.wishes.damaged != Damaged::Leave && row.is_object() {
+            return Err(format!("{what}; {FETCHED}"));
         }
         match self.wishes.damaged {
             Damaged::Rescue if self.is_readable(row) => Ok(Fate::new(Strategy::Rescue, what)),
@@ -280,6 +308,10 @@ impl Members<'_> {
         let base = self.base(place);
         let facts = row.seen.image.as_ref();
         let [read, write, extra] = cost::bytes(fate.strategy, row.stamp.size, fate.tables.as_ref());
+        let [read, write, extra] = match row.is_object() {
+            true => cost::of_object(fate.strategy, row.stamp.size, fate.tables.as_ref()),
+            false => [read, write, extra],
+        };
         let mut image = Image {
             family,
             order: number(place) + 1,

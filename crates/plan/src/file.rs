@@ -154,8 +154,14 @@ impl<'a> PlanReader<'a> {
             ));
         }
         let is_object = calve_scan::is_object(&image.path.0);
-        if is_object && image.strategy != Strategy::Leave {
-            return Err("an object is migrated, which takes calve upgrade".into());
+        let is_for_files =
+            matches!(image.strategy, Strategy::Reflink | Strategy::Rescue | Strategy::Quarantine);
+        if is_object && is_for_files {
+            return Err(format!("{} is for files alone", image.strategy.word()));
+        }
+        let first = family.as_ref().filter(|_| !is_new).and_then(|family| family.images.first());
+        if first.is_some_and(|first| calve_scan::is_object(&first.path.0) != is_object) {
+            return Err(format!("family {} has files and objects", image.family));
         }
         if !is_object && !image.path.0.is_absolute() {
             return Err("a path is not absolute".into());

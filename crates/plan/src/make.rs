@@ -91,7 +91,8 @@ fn limit(families: &mut [Family], most: u64) {
     let mut taken: BTreeMap<u64, u64> = BTreeMap::new();
     for family in families.iter_mut().filter(|family| family.is_migrated()) {
         let mut now = taken.clone();
-        for image in &family.images {
+        let images = family.images.iter();
+        for image in images.filter(|image| !calve_scan::is_object(&image.path.0)) {
             let taken = now.entry(image.stamp.device).or_default();
             *taken = taken.saturating_add(image.extra);
         }
@@ -108,7 +109,7 @@ fn limit(families: &mut [Family], most: u64) {
 fn rooms(families: &[Family]) -> Vec<Room> {
     let mut rooms: BTreeMap<u64, Room> = BTreeMap::new();
     let images = families.iter().flat_map(|family| &family.images);
-    // A bucket is no file system, and nothing is done there.
+    // A bucket is no file system: it has room.
     for image in images.filter(|image| !calve_scan::is_object(&image.path.0)) {
         let device = image.stamp.device;
         let room = rooms.entry(device);

@@ -189,7 +189,7 @@ pub struct Image {
     pub order: u64,
     /// How many images the family has: a plan that has lost one is refused.
     pub of: u64,
-    /// Its path, absolute, or the name of an object, which is left.
+    /// Its path, absolute, or the name of an object.
     pub path: PathText,
     /// What is done with it.
     pub strategy: Strategy,

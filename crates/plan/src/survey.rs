@@ -46,10 +46,16 @@ impl Surveyor for Reading<'_> {
     fn survey(&self, path: &Path, backing_format: Option<&str>) -> Surveyed {
         let options =
             Options { backing_format: backing_format.map(str::to_owned), ..Options::default() };
-        let plan = InPlace::open_for_reading(path).and_then(|it| it.plan(&options, self.stop));
+        Surveyed::of(InPlace::open_for_reading(path).and_then(|it| it.plan(&options, self.stop)))
+    }
+}
+
+impl Surveyed {
+    /// What the plan of an upgrade tells, or why there is none.
+    pub fn of(plan: calve_upgrade::Result<calve_upgrade::Plan>) -> Self {
         match plan {
             Ok(plan) => {
-                Surveyed::Fits(Tables { appended: plan.appended(), is_packed: plan.packed > 0 })
+                Self::Fits(Tables { appended: plan.appended(), is_packed: plan.packed > 0 })
             }
             Err(error) => judge(&error),
         }

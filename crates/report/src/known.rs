@@ -72,8 +72,7 @@ pub(crate) fn gather(
         plan.families(|family| {
             let images = family.images.iter();
             let is_known = |it: &&Image| it.is_version1() || it.strategy != Strategy::Leave;
-            let is_object = |it: &&Image| calve_scan::is_object(&it.path.0);
-            for image in images.filter(is_known).filter(|it| !is_object(it)) {
+            for image in images.filter(is_known) {
                 into.put_known(&image.path.0, By::Plan, false)?;
             }
             tell(family)
@@ -86,7 +85,10 @@ pub(crate) fn gather(
     }
     let mut counts = Counts::default();
     into.each_known(|path, known| {
-        let looked = look(path);
+        let looked = match calve_scan::is_object(path) {
+            true => (sources.objects)(path),
+            false => look(path),
+        };
         counts.looked += 1;
         counts.in_use += u64::from(looked.is_in_use && looked.found != Found::Version1);
         into.put_looked(path, &looked)?;
@@ -114,9 +116,6 @@ fn add_row(into: &Gathered, row: &Row) -> Result<()> {
         (Some(_), true) if !is_gone => remaining(Reason::InArchive),
         (Some(_), true) => Ok(()),
         (_, false) => remaining(Reason::NotLookedInto),
-        // What an object is, scans find out too.
-        (None, true) if row.is_object() && is_gone => Ok(()),
-        (None, true) if row.is_object() => remaining(Reason::Version1),
         (None, true) => {
             let by = if is_gone { By::Gone } else { By::Catalogue };
             into.put_known(&row.path, by, is_gone)

@@ -63,7 +63,7 @@ pub struct Looked {
     pub found: Found,
     /// Whether another process holds it under QEMU's locks.
     pub is_in_use: bool,
-    /// Its number in its file system.
+    /// Its number in its file system, or one that stands for an object's tag.
     pub inode: u64,
     /// Its length in bytes.
     pub size: u64,
@@ -71,6 +71,24 @@ pub struct Looked {
     pub spent: u64,
     /// When it was written last, in nanoseconds since 1970.
     pub modified: i64,
+}
+
+impl Looked {
+    /// A look at what has no bytes to be told of.
+    pub fn nothing(found: Found) -> Self {
+        Self { found, is_in_use: false, inode: 0, size: 0, spent: 0, modified: 0 }
+    }
+}
+
+impl Found {
+    /// What begins with these bytes.
+    pub fn by_start(start: &[u8]) -> Self {
+        match likeness(start) {
+            Likeness::Qcow(1) => Self::Version1,
+            Likeness::Qcow(2 | 3) => Self::Qcow2,
+            _ => Self::Other,
+        }
+    }
 }
 
 /// The unit in which the host counts what it spends, in bytes.
@@ -81,15 +99,13 @@ const START: u64 = 512;
 
 /// Looks at a path. Nothing is locked, and no link followed but those in its folders.
 pub(crate) fn look(path: &Path) -> Looked {
-    let nothing =
-        |found| Looked { found, is_in_use: false, inode: 0, size: 0, spent: 0, modified: 0 };
     match looked(path) {
         Ok(looked) => looked,
         // Below a file there is nothing either.
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
-            nothing(Found::Missing)
+            Looked::nothing(Found::Missing)
         }
-        Err(error) => nothing(Found::Unreadable(error.to_string())),
+        Err(error) => Looked::nothing(Found::Unreadable(error.to_string())),
     }
 }
 
@@ -113,12 +129,7 @@ fn looked(path: &Path) -> std::io::Result<Looked> {
     }
     let mut start = Vec::new();
     (&file).take(START).read_to_end(&mut start)?;
-    let found = match likeness(&start) {
-        Likeness::Qcow(1) => Found::Version1,
-        Likeness::Qcow(2 | 3) => Found::Qcow2,
-        _ => Found::Other,
-    };
-    Ok(of(found, &metadata, is_in_use(&file)))
+    Ok(of(Found::by_start(&start), &metadata, is_in_use(&file)))
 }
 
 #[cfg(test)]

@@ -323,9 +323,8 @@ impl Counts {
             Some(now) => {
                 self.formats.entry(now.found.word().to_owned()).or_default()[1].add(now.size);
             }
-            // Nobody has a reason to look at what the plan leaves and is not version 1, and nobody
-            // looks into a store.
-            None if outcome == Outcome::Unchanged || calve_scan::is_object(row.path()) => {
+            // Nobody has a reason to look at what the plan leaves and is not version 1.
+            None if outcome == Outcome::Unchanged => {
                 let same = self.formats.entry(row.format_before().to_owned()).or_default();
                 same[1].add(row.size_before());
             }

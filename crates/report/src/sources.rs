@@ -10,6 +10,7 @@ use calve_migrate::{Journal, RunRecord};
 use calve_plan::{Family, PlanReader};
 
 use crate::error::{Error, Result};
+use crate::look::{Found, Looked};
 
 /// How much of a plan is read at once.
 const READ_AT_ONCE: usize = 64 << 10;
@@ -25,6 +26,8 @@ pub struct Sources {
     pub(crate) plan: Option<PlanFile>,
     /// Why there is no plan, where there should be one.
     pub(crate) plan_problem: Option<String>,
+    /// Looks at objects.
+    pub(crate) objects: fn(&Path) -> Looked,
     /// The databases, as they were before they were opened.
     before: Vec<(PathBuf, Stamp)>,
 }
@@ -90,10 +93,17 @@ impl Sources {
             run,
             plan: named,
             plan_problem: None,
+            objects: |_| Looked::nothing(Found::Unreadable("nobody looks into stores".into())),
             before,
         };
         sources.find_plan();
         Ok(sources)
+    }
+
+    /// Objects are looked at by `look`.
+    #[must_use]
+    pub fn with_objects(self, look: fn(&Path) -> Looked) -> Self {
+        Self { objects: look, ..self }
     }
 
     /// Takes the plan of the run, where none was named.

@@ -2,16 +2,21 @@
 //! the store copy what stays. `docs/store.md` is the document behind this crate.
 //!
 //! ```text
-//! client      requests: signed, sent again, judged
+//! client      a store, and what went to and fro
+//! sending     a request signed and sent once; trying: sent again, and judged
 //! object      what is asked of one object
 //! listing     which objects there are
 //! file        an object as a file that is read, of one age
 //! upload      an object that comes into being in parts
+//! copying     an object that the store makes of another one
 //! draft       an object as it would be, and how it becomes that
 //! ```
 
+mod agents;
 mod blocks;
+mod certificates;
 mod client;
+mod copying;
 mod credentials;
 mod document;
 mod draft;
@@ -25,11 +30,15 @@ mod object;
 mod part;
 pub mod pieces;
 mod ranges;
+mod request;
+mod sending;
 mod settings;
 mod signing;
+mod trying;
 mod upload;
 
 pub use client::{Store, Traffic};
+pub use copying::hold_the_same;
 pub use draft::Draft;
 pub use error::{Error, Kind, Result};
 pub use file::ObjectFile;

@@ -38,6 +38,9 @@ pub const GIVING_UP: (u32, Duration) = (2, Duration::from_secs(5));
 /// How soon a pause ends where the run is to stop.
 pub const HEED: Duration = Duration::from_millis(50);
 
+/// How long a request that says how things stand, or cleans up, may take where the run is to stop.
+pub const GRACE: Duration = Duration::from_secs(3);
+
 /// The longest code of a server that is repeated.
 pub const LONGEST_CODE: usize = 64;
 

@@ -8,12 +8,13 @@ use calve_inplace::NoteKind;
 use jiff::Timestamp;
 use ureq::http::Method;
 
-use crate::client::{Failed, Request, Store};
+use crate::client::Store;
 use crate::document::{self, Entry, Page};
 use crate::error::{Error, Kind, Result};
 use crate::limits::{EMPTY_PAGES, LONGEST_PAGE, PAGE};
 use crate::name::{Folder, ObjectName};
 use crate::object::Tag;
+use crate::request::{Failed, Request};
 use crate::signing;
 
 /// An object as a list has it.

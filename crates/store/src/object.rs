@@ -6,10 +6,11 @@ use std::sync::atomic::AtomicBool;
 
 use ureq::http::Method;
 
-use crate::client::{Answer, Body, Failed, Request, Store, Traffic};
+use crate::client::{Store, Traffic};
 use crate::error::{Error, Kind, Result};
 use crate::limits::{BLOCK, LONGEST_OBJECT};
 use crate::name::ObjectName;
+use crate::request::{Answer, Body, Failed, Request};
 
 /// An object, which need not be there.
 #[derive(Clone)]
@@ -29,6 +30,11 @@ impl Tag {
         let text = text.trim();
         let bare = text.strip_prefix("W/").unwrap_or(text).trim_matches('"');
         (!bare.is_empty()).then(|| Self(bare.to_owned()))
+    }
+
+    /// A number that stands for it, as lists of stores are kept with.
+    pub fn number(&self) -> u64 {
+        crate::signing::number(&self.0)
     }
 
     /// Without quotes.

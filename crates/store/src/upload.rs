@@ -7,13 +7,13 @@ use calve_disk::Storage;
 use md5::{Digest, Md5};
 use ureq::http::Method;
 
-use crate::client::{Answer, Body, Failed, Request};
 use crate::document;
 use crate::error::{Error, Kind, Result};
 use crate::limits::{GIVING_UP, SENDERS};
 use crate::object::{Condition, Head, Object, Tag};
 use crate::part::Part;
 use crate::pieces::Piece;
+use crate::request::{Answer, Body, Failed, Request};
 use crate::signing::hex;
 
 /// Parts of an object that is none yet. Where it never becomes one they are taken away.
@@ -263,6 +263,7 @@ impl<'a> Upload<'a> {
             headers: &headers,
             body: Body::Bytes(text.as_bytes()),
             is_slow: true,
+            ends_at_once: false,
             ..Request::new(Method::POST, self.object.name(), "naming it")
         };
         let unclear = |why: &str| {

@@ -15,7 +15,7 @@ use super::{control, told::Teller, view};
 use crate::args::CarryArgs;
 use crate::command::scan;
 use crate::exit::{Code, Failure};
-use crate::{print, signals, size};
+use crate::{print, signals, size, store};
 
 /// The run of a plan with this digest: the one that was begun, or a new one.
 pub(crate) fn begin(
@@ -95,6 +95,7 @@ pub(crate) fn carry_out(
         places,
         budget: understood.budget,
         digests: args.digests,
+        stores: store::stores(),
     };
     if !is_open() && !args.quiet {
         let window = window.map(|window| window.to_string()).unwrap_or_default();

@@ -114,7 +114,10 @@ impl Eyes<'_> {
                 }
                 let listed = listed?;
                 let stamp = stamp_of(&listed);
-                let sent = match known.is_known(&listed.path, &stamp, listed.has_note) {
+                // Some lists have no tags, and then nothing tells whether one has changed.
+                let is_known =
+                    listed.tag.is_some() && known.is_known(&listed.path, &stamp, listed.has_note);
+                let sent = match is_known {
                     true => events.send(Event::Unchanged { path: listed.path, stamp }).is_ok(),
                     false => work.send(listed).is_ok(),
                 };
@@ -129,11 +132,11 @@ impl Eyes<'_> {
     fn look_at_all(&self, waiting: &Mutex<Receiver<Listed>>, events: &SyncSender<Event>) {
         loop {
             let next = waiting.lock().unwrap_or_else(PoisonError::into_inner).recv();
-            let Ok(listed) = next else { return };
+            let Ok(mut listed) = next else { return };
             if (self.is_over)() {
                 return;
             }
-            let look = match self.look_at(&listed) {
+            let look = match self.look_at(&mut listed) {
                 Ok(look) => {
                     self.unreachable.store(0, Ordering::Relaxed);
                     look
@@ -163,7 +166,7 @@ impl Eyes<'_> {
         }
     }
 
-    fn look_at(&self, listed: &Listed) -> Result<Look, Error> {
+    fn look_at(&self, listed: &mut Listed) -> Result<Look, Error> {
         let ask = Ask {
             name: last_part(&listed.path).to_vec(),
             has_undo_record: listed.has_note,
@@ -175,7 +178,8 @@ impl Eyes<'_> {
         }
         let name = ObjectName::parse(&listed.path)?;
         let file = ObjectFile::open(Object::new(self.store, name))?;
-        if file.length() != listed.size || listed.tag.as_ref() != Some(file.tag()) {
+        let tag = listed.tag.get_or_insert_with(|| file.tag().clone());
+        if file.length() != listed.size || tag != file.tag() {
             return Ok(Look::unreadable("was replaced while it was scanned: scan it again"));
         }
         Ok(look_elsewhere(Box::new(file), &ask))

@@ -8,11 +8,12 @@ use calve_plan::Strategy;
 use super::{Of, Site};
 use crate::error::{Error, Result};
 use crate::journal::ImageRecord;
+use crate::stores::is_object;
 
 /// Notes the digest of the disk as it is now, where that is wanted and can be had.
 pub(super) fn take(site: &Site<'_>, of: Of<'_>, record: &mut ImageRecord) -> Result<()> {
     let Some(size) = wanted(site, of)? else { return Ok(()) };
-    record.digest = Some(digest(site, of, &of.open_options()?, size)?);
+    record.digest = Some(digest(site, of, &of.open_options(site)?, size)?);
     Ok(())
 }
 
@@ -20,8 +21,11 @@ pub(super) fn take(site: &Site<'_>, of: Of<'_>, record: &mut ImageRecord) -> Res
 pub(super) fn compare(site: &Site<'_>, of: Of<'_>, record: &ImageRecord) -> Result<()> {
     let Some(before) = &record.digest else { return Ok(()) };
     let Some(size) = wanted(site, of)? else { return Ok(()) };
-    let mut options = of.open_options()?;
+    let mut options = of.open_options(site)?;
     options.format = Some(Format::Qcow2);
+    if of.image.strategy == Strategy::Flatten {
+        (options.bases, options.base_formats) = (Vec::new(), Vec::new());
+    }
     for (format, layer) in options.base_formats.iter_mut().zip(of.layers()?) {
         if layer.strategy.changes_format() {
             *format = Format::Qcow2;
@@ -38,7 +42,9 @@ pub(super) fn compare(site: &Site<'_>, of: Of<'_>, record: &ImageRecord) -> Resu
 /// is encrypted cannot be read.
 fn wanted(site: &Site<'_>, of: Of<'_>) -> Result<Option<u64>> {
     let is_upgraded = matches!(of.image.strategy, Strategy::Upgrade | Strategy::Reflink);
-    if !site.digests || !is_upgraded || of.image.encrypted {
+    // An object that took another's place is a copy of what was read.
+    let is_copy = of.image.strategy.replaces() && is_object(&of.image.path.0);
+    if !site.digests || !(is_upgraded || is_copy) || of.image.encrypted {
         return Ok(None);
     }
     let is_secret = of.layers()?.iter().any(|layer| layer.encrypted);

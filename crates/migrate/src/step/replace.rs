@@ -15,6 +15,7 @@ use super::{Of, Site, same_as_planned};
 use crate::error::{Error, Result};
 use crate::journal::ImageRecord;
 use crate::names;
+use crate::stores::Stores;
 
 /// The cluster size that QEMU gives new images.
 const CLUSTER_BITS: u8 = 16;
@@ -47,11 +48,11 @@ fn cluster_size() -> ClusterSize {
     ClusterSize::from_bits(CLUSTER_BITS).unwrap_or(ClusterSize::SECTOR)
 }
 
-fn convert(site: &Site<'_>, of: Of<'_>, staged: &Path) -> Result<Option<String>> {
+pub(super) fn convert(site: &Site<'_>, of: Of<'_>, staged: &Path) -> Result<Option<String>> {
     let path = &of.image.path.0;
-    let disk = Disk::open(path, &of.open_options()?)?;
+    let disk = Disk::open(path, &of.open_options(site)?)?;
     let is_thin = of.image.strategy == Strategy::Convert;
-    let base = if is_thin { base(of, &disk)? } else { None };
+    let base = if is_thin { base(site, of, &disk)? } else { None };
     let options = Options {
         format: TargetFormat::Qcow2(Qcow2Options {
             cluster_size: cluster_size(),
@@ -73,7 +74,7 @@ fn convert(site: &Site<'_>, of: Of<'_>, staged: &Path) -> Result<Option<String>>
 
 /// What the new image records of its base, if it has one: the name that the image has for it, or
 /// where the plan says that it is.
-fn base(of: Of<'_>, disk: &Disk) -> Result<Option<Base>> {
+fn base(site: &Site<'_>, of: Of<'_>, disk: &Disk) -> Result<Option<Base>> {
     let Some((path, format)) = of.bases()?.into_iter().next() else { return Ok(None) };
     let recorded = disk.top().facts().backing.as_ref().map(|backing| backing.name.clone());
     let name = of.other_base_name().or(recorded).unwrap_or_default();
@@ -83,6 +84,7 @@ fn base(of: Of<'_>, disk: &Disk) -> Result<Option<Base>> {
         with_bases: true,
         bases,
         base_formats,
+        elsewhere: site.stores.elsewhere(),
         ..OpenOptions::default()
     };
     let format = of.image.base_format.clone().unwrap_or_else(|| format.name().to_owned());
@@ -114,7 +116,7 @@ fn rescue(site: &Site<'_>, of: Of<'_>, staged: &Path) -> Result<u64> {
     };
     // What an earlier run left is begun anew: it may be of another file.
     names::remove(&options.map)?;
-    let open = OpenOptions { host_errors: calve_disk::HostErrors::Lose, ..of.open_options()? };
+    let open = OpenOptions { host_errors: calve_disk::HostErrors::Lose, ..of.open_options(site)? };
     let mut control =
         calve_rescue::Control { stop: site.stop, progress: &|_| {}, label: &mut |_| {} };
     let done = calve_rescue::rescue(&|| Disk::open(path, &open), &options, &mut control)?;
@@ -141,14 +143,14 @@ pub(crate) fn discard(record: &ImageRecord) -> Result<()> {
 
 /// Puts the new file in the image's place, and keeps the original under another name. Nobody else
 /// may use the image meanwhile.
-pub(crate) fn take_place(record: &ImageRecord) -> Result<()> {
+pub(crate) fn take_place(stores: &Stores, record: &ImageRecord) -> Result<()> {
     let (path, staged) = (&record.path, names::staged(&record.path));
     let new = record.new.ok_or_else(|| Error::changed(&staged, "was never finished"))?;
     let found = names::look_at(path)?;
     if found.inode == new.inode {
         return Ok(());
     }
-    same_as_planned(record)?;
+    same_as_planned(stores, record)?;
     if names::look(&staged)? != Some(new) {
         return Err(Error::changed(&staged, "is not as it was made"));
     }
@@ -166,7 +168,7 @@ fn keep(record: &ImageRecord) -> Result<()> {
     }
 }
 
-fn kept_of(record: &ImageRecord) -> Result<&Path> {
+pub(super) fn kept_of(record: &ImageRecord) -> Result<&Path> {
     let none = || Error::refused(&record.path, "has no name for its original");
     record.kept.as_deref().ok_or_else(none)
 }
@@ -209,13 +211,13 @@ pub(crate) fn release(record: &ImageRecord) -> Result<u64> {
 }
 
 /// Gives the image another name, under which nobody looks for it.
-pub(crate) fn put_aside(record: &mut ImageRecord) -> Result<()> {
+pub(crate) fn put_aside(stores: &Stores, record: &mut ImageRecord) -> Result<()> {
     let kept = kept_of(record)?.to_owned();
     let is_kept = names::look(&kept)?.is_some_and(|kept| kept.inode == record.old.inode);
     if names::look(&record.path)?.is_none() && is_kept {
         return Ok(());
     }
-    same_as_planned(record)?;
+    same_as_planned(stores, record)?;
     let _lock = calve_inplace::open_for_writing(&record.path)?;
     keep(record)?;
     names::remove(&record.path)
