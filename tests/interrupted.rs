@@ -113,11 +113,15 @@ fn an_upgrade_that_is_killed_behind_its_note_goes_on_or_back() {
         send(&child, Signal::SIGKILL);
         assert_eq!(child.wait().expect("it ends").signal(), Some(9));
         assert_eq!(server.keys(), ["old.qcow", "old.qcow.calve-undo"]);
+        assert_eq!(server.uploads(), ["old.qcow"]);
         let bench = bench.with_store(&server.address());
         if is_taken_back {
             bench.ok(&["upgrade", "--undo", &object]);
+            // What the killed run had asked for last can come to nothing any more.
+            assert_eq!(server.uploads(), [""; 0]);
         } else {
             let said = bench.ok(&["upgrade", &object]);
+            assert_eq!(server.uploads(), [""; 0]);
             assert!(said.err.contains("as it was before"), "{}", said.err);
             bench.ok(&["convert", "-q", "-f", "qcow2", "-O", "raw", &object, "new.raw"]);
             assert!(bench.read("new.raw") == disk, "other bytes");

@@ -50,6 +50,14 @@ impl Stores {
         self.look(path)?.ok_or_else(|| Error::changed(path, "is gone"))
     }
 
+    /// Gives up uploads of these objects that a killed run began: none comes to its end any more.
+    pub(crate) fn settle(&self, paths: &[&Path]) -> Result<()> {
+        for path in paths {
+            self.object(path)?.give_up_uploads()?;
+        }
+        Ok(())
+    }
+
     /// The head of an object that has to be there.
     pub(crate) fn head(&self, path: &Path) -> Result<Head> {
         self.object(path)?.head()?.ok_or_else(|| Error::changed(path, "is gone"))

@@ -24,8 +24,7 @@ pub(crate) fn first(text: &str, name: &str) -> Option<String> {
             }
             Event::GeneralRef(reference) => {
                 if let Some(found) = &mut found {
-                    let whole = format!("&{};", &*reference);
-                    found.push_str(&quick_xml::escape::unescape(&whole).ok()?);
+                    found.push_str(&referred(&reference)?);
                 }
             }
             Event::Eof => return None,
@@ -54,6 +53,69 @@ pub(crate) struct Entry {
     pub(crate) modified: String,
 }
 
+/// An upload that was begun and is not over.
+#[derive(Default, PartialEq, Eq, Debug)]
+pub(crate) struct Pending {
+    pub(crate) key: String,
+    pub(crate) id: String,
+}
+
+/// The uploads that a document lists, where it is a list of uploads, and whole.
+pub(crate) fn uploads(text: &str) -> Option<Vec<Pending>> {
+    let mut reader = Reader::from_str(text);
+    let (mut all, mut pending, mut is_escaped) = (Vec::new(), Pending::default(), false);
+    let (mut depth, mut is_upload, mut word) = (0_u32, false, String::new());
+    loop {
+        match reader.read_event().ok()? {
+            Event::Start(start) => {
+                let name = start.local_name();
+                if depth == 0 && name.as_ref() != "ListMultipartUploadsResult" {
+                    return None;
+                }
+                if depth == 1 {
+                    is_upload = name.as_ref() == "Upload";
+                }
+                depth += 1;
+                word.clear();
+            }
+            Event::Text(text) => word.push_str(&text),
+            Event::CData(text) => word.push_str(&text),
+            Event::GeneralRef(reference) => word.push_str(&referred(&reference)?),
+            Event::End(end) => {
+                let word = std::mem::take(&mut word);
+                match (depth, end.local_name().as_ref()) {
+                    (1, _) => break,
+                    (2, "Upload") => all.push(std::mem::take(&mut pending)),
+                    (2, "EncodingType") => is_escaped = word.trim() == "url",
+                    (3, "Key") if is_upload => pending.key = word,
+                    (3, "UploadId") if is_upload => pending.id = word,
+                    _ => {}
+                }
+                depth = depth.checked_sub(1)?;
+            }
+            Event::Eof => return None,
+            _ => {}
+        }
+    }
+    for pending in all.iter_mut().filter(|_| is_escaped) {
+        pending.key = unescaped(&pending.key)?;
+    }
+    let is_whole = all.iter().all(|pending| !pending.key.is_empty() && !pending.id.is_empty());
+    is_whole.then_some(all)
+}
+
+/// What a reference in the text stands for.
+fn referred(reference: &str) -> Option<String> {
+    let whole = format!("&{reference};");
+    quick_xml::escape::unescape(&whole).ok().map(std::borrow::Cow::into_owned)
+}
+
+/// A key of a list whose keys are escaped. A blank is written as in forms, and a plus never as itself.
+fn unescaped(key: &str) -> Option<String> {
+    let key = key.replace('+', " ");
+    percent_decode_str(&key).decode_utf8().ok().map(std::borrow::Cow::into_owned)
+}
+
 /// The page that a document is, where it is one, and whole.
 pub(crate) fn page(text: &str) -> Option<Page> {
     let mut reader = Reader::from_str(text);
@@ -74,10 +136,7 @@ pub(crate) fn page(text: &str) -> Option<Page> {
             }
             Event::Text(text) => word.push_str(&text),
             Event::CData(text) => word.push_str(&text),
-            Event::GeneralRef(reference) => {
-                let whole = format!("&{};", &*reference);
-                word.push_str(&quick_xml::escape::unescape(&whole).ok()?);
-            }
+            Event::GeneralRef(reference) => word.push_str(&referred(&reference)?),
             Event::End(end) => {
                 let word = std::mem::take(&mut word);
                 match (depth, end.local_name().as_ref()) {
@@ -100,9 +159,7 @@ pub(crate) fn page(text: &str) -> Option<Page> {
     }
     if is_escaped {
         for entry in &mut page.entries {
-            // A blank is written as in forms, and a plus never as itself.
-            let key = entry.key.replace('+', " ");
-            entry.key = percent_decode_str(&key).decode_utf8().ok()?.into_owned();
+            entry.key = unescaped(&entry.key)?;
         }
     }
     let is_whole = page.entries.iter().all(|entry| !entry.key.is_empty());
@@ -152,6 +209,26 @@ mod tests {
         assert!(!is_error(text));
         assert!(is_error("<?xml version=\"1.0\"?><Error><Code>X</Code></Error>"));
         assert!(is_error("") && is_error("<"));
+    }
+
+    #[test]
+    fn uploads_are_read_with_their_keys_and_numbers_or_not_at_all() {
+        let text = "<?xml version=\"1.0\"?><ListMultipartUploadsResult xmlns=\"x\"><Bucket>b</Bucket>\
+            <UploadIdMarker/><NextUploadIdMarker>no</NextUploadIdMarker><EncodingType>url</EncodingType>\
+            <Upload><Key>a+b%2B.qcow</Key><UploadId>i&amp;d</UploadId><Owner><ID>x</ID></Owner></Upload>\
+            <Upload><UploadId>2</UploadId><Key>c</Key></Upload></ListMultipartUploadsResult>";
+        let pending = |key: &str, id: &str| Pending { key: key.into(), id: id.into() };
+        assert_eq!(uploads(text), Some(vec![pending("a b+.qcow", "i&d"), pending("c", "2")]));
+        let none = "<ListMultipartUploadsResult></ListMultipartUploadsResult>";
+        assert_eq!(uploads(none), Some(Vec::new()));
+        for other in [
+            &text[..text.len() - 3],
+            "<ListBucketResult></ListBucketResult>",
+            "<ListMultipartUploadsResult><Upload><Key>k</Key></Upload></ListMultipartUploadsResult>",
+            "",
+        ] {
+            assert_eq!(uploads(other), None, "{other}");
+        }
     }
 
     #[test]

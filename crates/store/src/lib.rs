@@ -9,6 +9,7 @@
 //! file        an object as a file that is read, of one age
 //! upload      an object that comes into being in parts
 //! copying     an object that the store makes of another one
+//! pending     uploads that nobody ended
 //! draft       an object as it would be, and how it becomes that
 //! ```
 
@@ -28,6 +29,7 @@ mod listing;
 mod name;
 mod object;
 mod part;
+mod pending;
 pub mod pieces;
 mod ranges;
 mod request;

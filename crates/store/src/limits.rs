@@ -35,6 +35,9 @@ pub const FIRST_PAUSE: Duration = Duration::from_millis(200);
 /// How often, and how long, it is tried to take away the parts of what came to nothing.
 pub const GIVING_UP: (u32, Duration) = (2, Duration::from_secs(5));
 
+/// Pages of old uploads of one object that are given up.
+pub const PENDING_PAGES: u32 = 10;
+
 /// How soon a pause ends where the run is to stop.
 pub const HEED: Duration = Duration::from_millis(50);
 

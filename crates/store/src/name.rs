@@ -69,6 +69,11 @@ impl ObjectName {
         &self.key
     }
 
+    /// The bucket, as what a request is about that is about no object.
+    pub(crate) fn in_bucket(&self) -> Self {
+        Self { bucket: self.bucket.clone(), key: String::new() }
+    }
+
     /// The name as a path.
     pub fn path(&self) -> PathBuf {
         PathBuf::from(self.to_string())
@@ -147,7 +152,7 @@ impl Folder {
 
     /// The bucket, as what a request is about that is about no object.
     pub(crate) fn bucket(&self) -> ObjectName {
-        ObjectName { bucket: self.name.bucket.clone(), key: String::new() }
+        self.name.in_bucket()
     }
 
     /// The object of this key in the bucket, whatever that leads to.

@@ -24,10 +24,15 @@ struct Drafted {
 }
 
 impl Drafted {
-    fn of(path: &Path) -> Result<Self, Failure> {
+    fn of(path: &Path, is_dry: bool) -> Result<Self, Failure> {
         let object = store::object(path)?;
+        let journal = ObjectJournal::of(&object, UNDO_RECORD);
+        // What a killed run asked for last is not to come about behind this one's back.
+        if !is_dry && journal.read().is_ok_and(|record| record.is_some()) {
+            object.give_up_uploads()?;
+        }
         let draft = Arc::new(Draft::over(ObjectFile::open(object.clone())?)?);
-        Ok(Self { draft, journal: ObjectJournal::of(&object, UNDO_RECORD), object })
+        Ok(Self { draft, journal, object })
     }
 
     fn in_place(&self) -> InPlace {
@@ -77,7 +82,7 @@ pub(super) fn run(image: &Image, args: &UpgradeArgs, program: &str) -> Result<To
     if let Some(target) = &action.reflink_to {
         return copied(image, target, args, program, &flags.stop);
     }
-    let drafted = Drafted::of(&image.path)?;
+    let drafted = Drafted::of(&image.path, action.dry_run)?;
     let in_place = drafted.in_place();
     drafted.tell_hidden(program)?;
     if action.undo {
@@ -143,7 +148,7 @@ fn copied(
     if store::is_there(&new, program)? {
         return Err(Error::new(Kind::Exists, target, "the target", "exists already").into());
     }
-    let drafted = Drafted::of(&image.path)?;
+    let drafted = Drafted::of(&image.path, true)?;
     let is_beside = folder(drafted.object.name()) == folder(new.name());
     let plan = InPlace::of_clone(Arc::clone(&drafted.draft) as Arc<_>)
         .upgrade(&image.options(args)?, stop)?;

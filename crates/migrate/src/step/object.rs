@@ -23,6 +23,7 @@ const RESULT: &str = "result";
 /// its store.
 pub(super) fn make(site: &Site<'_>, of: Of<'_>, record: &mut ImageRecord) -> Result<()> {
     let (path, staged) = (&record.path, names::staged(&record.path));
+    site.stores.settle(&[&staged])?;
     let folder = tempfile::Builder::new().prefix("calve-").tempdir();
     let folder = folder.map_err(|it| Error::host("making a temporary folder for it", path, it))?;
     let result = folder.path().join(RESULT);
@@ -57,7 +58,9 @@ fn digest_of(site: &Site<'_>, of: Of<'_>, staged: &Path) -> Result<Option<String
 
 /// Removes what was made for an image whose place it did not take, or did take.
 pub(super) fn discard(stores: &Stores, record: &ImageRecord) -> Result<()> {
-    Ok(stores.object(&names::staged(&record.path))?.remove()?)
+    let staged = names::staged(&record.path);
+    stores.settle(&[&staged])?;
+    Ok(stores.object(&staged)?.remove()?)
 }
 
 /// Puts what the new object holds in the image's place, and keeps a copy of the original.
@@ -65,6 +68,7 @@ pub(super) fn take_place(site: &Site<'_>, record: &mut ImageRecord) -> Result<()
     let (stores, path) = (site.stores, &record.path);
     let staged = names::staged(path);
     let new = record.new.ok_or_else(|| Error::changed(&staged, "was never finished"))?;
+    stores.settle(&[path, replace::kept_of(record)?])?;
     let found = stores.look_at(path)?;
     if found.inode != record.old.inode {
         if !is_ours(stores, record, found, site.stop)? {
@@ -120,6 +124,7 @@ pub(super) fn give_place_back(
 ) -> Result<()> {
     let never = AtomicBool::new(false);
     let (path, kept) = (&record.path, replace::kept_of(record)?);
+    stores.settle(&[path, kept])?;
     let found = stores.look(path)?;
     let is_kept = stores.look(kept)?.is_some();
     if found.is_some_and(|found| found.inode == record.old.inode) {

@@ -28,7 +28,11 @@ impl Opened<InPlace> {
     /// Opens an image for an upgrade, or to take one back.
     pub(super) fn for_upgrade(stores: &Stores, path: &Path) -> Result<Self> {
         match is_object(path) {
-            true => Self::object(stores, path),
+            true => {
+                // What a killed run asked for last is not to come about behind this one's back.
+                stores.settle(&[path])?;
+                Self::object(stores, path)
+            }
             false => Ok(Self { image: InPlace::open(path)?, drafted: None }),
         }
     }
@@ -56,6 +60,7 @@ impl Opened<Child> {
         if !is_object(path) {
             return Ok(Self { image: Child::open(path)?, drafted: None });
         }
+        stores.settle(&[path])?;
         let object = stores.object(path)?;
         let record = object.with_suffix(UNDO_RECORD.suffix);
         if record.head()?.is_some() {
