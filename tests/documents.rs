@@ -72,11 +72,25 @@ fn links_between_documents_lead_somewhere() {
     ] {
         let text = document(name);
         for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let (file, heading) = link.split_once('#').unwrap_or((link, ""));
             let folder = Path::new(name).parent().expect("a folder");
-            let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder).join(link);
+            let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder).join(file);
             assert!(path.exists(), "{name}: {link}");
+            let other = if file.is_empty() {
+                text.clone()
+            } else {
+                std::fs::read_to_string(path).unwrap_or_default()
+            };
+            let mut headings = other.lines().filter(|line| line.starts_with('#')).map(anchor);
+            assert!(heading.is_empty() || headings.any(|it| it == heading), "{name}: {link}");
         }
     }
+}
+
+/// What a heading is called in links.
+fn anchor(heading: &str) -> String {
+    let text = heading.trim_start_matches('#').trim().to_lowercase().replace(' ', "-");
+    text.chars().filter(|character| character.is_alphanumeric() || *character == '-').collect()
 }
 
 #[test]
