@@ -494,6 +494,9 @@ fn told(said: &str, place: &str) -> Vec<(String, Value)> {
         for key in ["filename", "filename-hex", "id", "device", "inode", "modified", "first-seen"] {
             file[key].take();
         }
+        // Of an object no host tells where it lies.
+        let fields = file.as_object_mut().expect("an object");
+        fields.retain(|key, _| !["on-disk", "shared", "shared-is-cut"].contains(&key.as_str()));
         (name, file)
     });
     let mut files: Vec<_> = files.collect();
