@@ -24,6 +24,7 @@ mod repair;
 mod report;
 mod rescue;
 mod scan;
+mod scan_deep;
 mod sources;
 mod store;
 mod target;
