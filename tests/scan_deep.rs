@@ -1,11 +1,11 @@
-//! `scan --deep` into archives that common tools made.
+//! `scan --deep` into archives that common tools made, and `scan -x`.
 
 use std::process::Command;
 
 use calve_testkit::{Builder, Mounted, Random, qemu};
 use serde_json::Value;
 
-use crate::common::{Bench, Said};
+use crate::common::{Bench, Said, image};
 
 /// An image of 200 KiB, whose last table leads behind the end of the file, or does not.
 fn large(is_damaged: bool) -> Vec<u8> {
@@ -148,4 +148,27 @@ fn a_full_folder_of_temporary_files_is_a_problem_of_today_and_no_damage() {
         assert!(!said.out.contains("panicked"), "{}", said.out);
     }
     assert_eq!(bench.names().iter().filter(|name| name.starts_with(".tmp")).count(), 0);
+}
+
+#[test]
+fn one_file_system_leaves_out_what_is_mounted_below() {
+    let bench = Bench::new();
+    std::fs::create_dir_all(bench.file("tree/mounted")).expect("a folder");
+    std::fs::create_dir_all(bench.file("tree/same")).expect("a folder");
+    let Some(_mounted) = Mounted::in_memory(&bench.file("tree/mounted"), 1 << 20) else { return };
+    for name in ["tree/one.qcow", "tree/same/two.qcow", "tree/mounted/three.qcow"] {
+        bench.write(name, &image().0);
+    }
+    let found = |words: &[&str]| {
+        let said = bench.ok(&[&["scan", "--output", "csv"], words].concat());
+        let names = ["one.qcow", "two.qcow", "three.qcow"];
+        names.map(|name| said.out.contains(name))
+    };
+    assert_eq!(found(&["tree"]), [true, true, true]);
+    for word in ["-x", "--one-file-system"] {
+        assert_eq!(found(&[word, "tree"]), [true, true, false]);
+        // What is named itself is meant, wherever it is mounted.
+        assert_eq!(found(&[word, "tree/mounted"]), [false, false, true]);
+        assert_eq!(found(&[word, "tree", "tree/mounted"]), [true, true, true]);
+    }
 }
