@@ -143,13 +143,12 @@ impl Search<'_> {
         let mut start = vec![0; limits::MEMBER_START];
         let (filled, read) = fill(bytes, &mut start);
         start.truncate(filled);
-        let is_read = read.is_ok();
-        if let Err(error) = read {
-            self.note(&stream.name, &error);
+        if let Err(error) = &read {
+            self.note(&stream.name, error);
         }
         let likeness = likeness(&start);
         if matches!(likeness, Likeness::Qcow(_) | Likeness::QcowCut) {
-            let rest = (is_read && self.archive.is_deep).then_some(bytes);
+            let rest = read.map(|()| bytes);
             return self.image(start, rest, likeness, stream);
         }
         let Some(kind) = Kind::of(&start) else { return };
@@ -172,12 +171,12 @@ impl Search<'_> {
         }
     }
 
-    /// Takes down an image that begins with `start`. Where its tables are walked, `rest` is what
-    /// comes behind.
+    /// Takes down an image that begins with `start`; `rest` is what comes behind, or why it cannot
+    /// be read.
     fn image(
         &mut self,
         start: Vec<u8>,
-        rest: Option<&mut dyn Read>,
+        rest: io::Result<&mut dyn Read>,
         likeness: Likeness,
         stream: &Stream,
     ) {
@@ -189,11 +188,14 @@ impl Search<'_> {
             let why = format!("names of images of more than {} bytes", limits::MEMBER_NAMES);
             return self.note(&stream.name, &why);
         };
-        let whole = rest.map(|rest| self.whole(&start, rest, stream));
+        let whole = match rest {
+            _ if !self.archive.is_deep => Ok(None),
+            Ok(rest) => self.whole(&start, rest, stream).map(Some),
+            Err(error) => Err(Unspooled::Unread(error)),
+        };
         let (whole, unwalked) = match whole {
-            Some(Ok(whole)) => (Some(whole), None),
-            Some(Err(why)) => (None, Some(self.unwalked(why))),
-            None => (None, None),
+            Ok(whole) => (whole, None),
+            Err(why) => (None, Some(self.unwalked(why))),
         };
         let around =
             Around { is_deep: whole.is_some(), is_cut: whole.is_none(), ..Around::default() };
@@ -323,7 +325,7 @@ struct Bounded<'a, R> {
     /// What is said when there are more.
     most: &'static str,
     /// Why there will be no more. Who unpacks promises nothing of what comes after an error.
-    failed: Option<io::ErrorKind>,
+    failed: Option<(io::ErrorKind, String)>,
 }
 
 impl<'a, R> Bounded<'a, R> {
@@ -334,14 +336,14 @@ impl<'a, R> Bounded<'a, R> {
 
 impl<R: Read> Read for Bounded<'_, R> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        if let Some(kind) = self.failed {
-            return Err(kind.into());
+        if let Some((kind, why)) = &self.failed {
+            return Err(io::Error::new(*kind, why.clone()));
         }
         let count = match self.bytes.read(out) {
             Ok(count) => count as u64,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return Err(error),
             Err(error) => {
-                self.failed = Some(error.kind());
+                self.failed = Some((error.kind(), error.to_string()));
                 return Err(error);
             }
         };
