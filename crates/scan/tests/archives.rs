@@ -9,7 +9,7 @@ use std::os::unix::fs::FileExt;
 use calve_disk::open::open_for_reading;
 use calve_scan::{Ask, Class, Look, ScanOptions, Spool};
 use calve_testkit::{Builder, Random};
-use common::{bzip2, classes, gzip, image, options, tar, told, write, xz, zip, zstandard};
+use common::{bzip2, classes, gzip, image, options, qcow2, tar, told, write, xz, zip, zstandard};
 
 fn deep() -> ScanOptions {
     ScanOptions { is_deep: true, ..options() }
@@ -201,7 +201,7 @@ fn what_claims_more_than_it_has_is_given_up() {
 fn images_of_one_name_are_told_one_by_one() {
     let folder = tempfile::tempdir().expect("a folder");
     let root = folder.path();
-    let (whole, damaged) = (small(false), small(true));
+    let (whole, damaged, other) = (small(false), small(true), qcow2(1 << 20));
     let all: &[(&str, &[u8])] = &[
         ("disk", &whole),
         ("disk.gz", &gzip(&damaged)),
@@ -209,6 +209,7 @@ fn images_of_one_name_are_told_one_by_one() {
         ("disk.xz", &xz(&whole)),
         ("in.tar", &tar(&[("disk", &whole)])),
         ("in.tar/disk", &damaged),
+        ("new.qcow2", &other),
     ];
     write(root, "all.tar", &tar(all));
     let mut found = classes(root, &deep());
@@ -220,6 +221,7 @@ fn images_of_one_name_are_told_one_by_one() {
         ("all.tar|disk#3", Class::Version1),
         ("all.tar|in.tar/disk", Class::Version1),
         ("all.tar|in.tar/disk#2", Class::Damaged),
+        ("all.tar|new.qcow2", Class::Qcow2),
     ];
     assert_eq!(found, expected.map(|(name, class)| (name.to_owned(), class)).into());
 }
