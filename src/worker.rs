@@ -250,7 +250,7 @@ impl Threshold<'_> {
         inherited.close();
         let limits = Limits::for_reading(length(&files)?);
         let folders = self.plan.folders.clone();
-        let confinement = Confinement { limits, folders, takes_files: false };
+        let confinement = Confinement { limits, folders, takes_files: false, fills_files: false };
         let missing = confinement.enter().map_err(|error| {
             Failure::new(Code::Failed, error.to_string()).next("name a target in one that is there")
         })?;

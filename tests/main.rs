@@ -26,6 +26,7 @@ mod repair;
 mod report;
 mod rescue;
 mod scan;
+mod scan_deep;
 mod shared_blocks;
 mod sources;
 mod store;

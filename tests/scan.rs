@@ -2,14 +2,13 @@
 //! whoever reads them.
 
 use std::fs::{self, File};
-use std::path::PathBuf;
 use std::process::Command;
 
 use serde_json::Value;
 
 use crate::common::{Bench, Said, image, may_trace};
 use calve_disk::open::lock_for_writing;
-use calve_testkit::{Builder, qemu};
+use calve_testkit::{Builder, Mounted, qemu};
 
 /// A bench with a folder `tree` of images of many kinds.
 fn bench() -> Bench {
@@ -255,36 +254,13 @@ fn workers_open_nothing_once_they_are_confined() {
     }
 }
 
-/// A tmpfs that is mounted as long as this lives.
-struct Inside(PathBuf);
-
-impl Inside {
-    fn mounted(folder: PathBuf) -> Option<Self> {
-        fs::create_dir(&folder).expect("a folder");
-        let mut mount = Command::new("mount");
-        let output = mount.args(["-t", "tmpfs", "-o", "size=4m", "tmpfs"]).arg(&folder).output();
-        if !output.is_ok_and(|output| output.status.success()) {
-            // Not a missing tool: only root may mount.
-            qemu::skipped("mounting a tmpfs needs root");
-            return None;
-        }
-        Some(Self(folder))
-    }
-}
-
-impl Drop for Inside {
-    fn drop(&mut self) {
-        let unmounted = Command::new("umount").arg(&self.0).status();
-        assert!(unmounted.is_ok_and(|status| status.success()), "unmounted again");
-    }
-}
-
 #[test]
 fn one_file_system_is_that_of_each_folder_that_is_named() {
     let bench = Bench::new();
     fs::create_dir(bench.file("tree")).expect("a folder");
     bench.write("tree/old.qcow", &image().0);
-    let Some(_inside) = Inside::mounted(bench.file("tree/mounted")) else { return };
+    fs::create_dir(bench.file("tree/mounted")).expect("a folder");
+    let Some(_inside) = Mounted::in_memory(&bench.file("tree/mounted"), 4 << 20) else { return };
     fs::create_dir(bench.file("tree/mounted/sub")).expect("a folder");
     bench.write("tree/mounted/sub/other.qcow", &image().0);
     let names = |arguments: &[&str]| -> Vec<String> {

@@ -34,7 +34,7 @@ const MOST_JOBS: usize = 64;
 
 pub(crate) fn run(args: &ScanArgs, program: &str) -> Result<Code, Failure> {
     if worker::is_worker() {
-        return worker::serve();
+        return worker::serve(spools(args));
     }
     if args.output != ScanShape::Human {
         progress::refuse_mixed(&args.progress, "--output: the result")?;
@@ -104,6 +104,11 @@ fn options(args: &ScanArgs) -> Result<ScanOptions, Failure> {
     })
 }
 
+/// Whether whoever looks at files needs a spool: for tables of images that are packed.
+fn spools(args: &ScanArgs) -> bool {
+    args.deep && !args.no_archives
+}
+
 /// How many threads `--jobs` asks for: as many as there are processors where it says nothing.
 pub(crate) fn jobs(asked: Option<&str>) -> Result<NonZeroUsize, Failure> {
     let asked = match asked {
@@ -140,7 +145,7 @@ fn looker(args: &ScanArgs, program: &str) -> Result<Option<Handed>, Failure> {
     if args.sandbox == SandboxMode::Off {
         return Ok(None);
     }
-    let (handed, missing) = match Handed::start() {
+    let (handed, missing) = match Handed::start(spools(args)) {
         Ok(started) => started,
         Err(error) if is_required => {
             return Err(Failure::new(Code::Refused, format!("starting a worker: {error}"))
@@ -172,7 +177,7 @@ fn walk(
     flags: &'static Flags,
 ) -> Result<Scanned, Failure> {
     let reporter = Reporter::new(&args.progress, flags)?;
-    let for_thread = for_threads(catalogue, options, first)?;
+    let for_thread = for_threads(catalogue, options, (first, spools(args)))?;
     let before = catalogue.last_scan()?;
     let known = catalogue.known(options)?;
     let mut run = catalogue.begin(&places.all(), options)?;
@@ -237,7 +242,7 @@ fn walk(
 fn for_threads(
     catalogue: &Catalogue,
     options: &ScanOptions,
-    first: Option<Handed>,
+    (first, spools): (Option<Handed>, bool),
 ) -> Result<impl FnMut() -> ForThread + Send + use<>, Failure> {
     // One more than there are threads: the walk begins in one of its own.
     let readers = (0..=options.jobs).map(|_| catalogue.known(options));
@@ -248,7 +253,7 @@ fn for_threads(
         let known = readers.pop().flatten().unwrap_or_else(|| Box::new(NothingKnown));
         let looker: Box<dyn Looker> = match first.take() {
             Some(first) => Box::new(first),
-            None if is_confined => Box::new(Handed::later()),
+            None if is_confined => Box::new(Handed::later(spools)),
             None => Box::new(Here),
         };
         (looker, known)

@@ -1,7 +1,9 @@
 //! A worker that is handed open files, one after the other, and says of each what it is. It knows
 //! no paths, and can open nothing.
 //!
-//! Files and what is asked about them come over a socket, its standard input, one message each.
+//! Files and what is asked about them come over a socket, its standard input, one message each. Where
+//! archives are looked into to the last table, each comes with the spool: a file without a name,
+//! the only one that may be written to.
 //! What it says goes to its standard output, one line of JSON each; the first line says how far it
 //! is confined.
 
@@ -14,7 +16,7 @@ use std::process::{Child, ChildStdout, Stdio};
 use std::time::{Duration, Instant};
 
 use calve_confine::{Confinement, Inherited, Limits};
-use calve_scan::{Ask, Look, Looker};
+use calve_scan::{Ask, Look, Looker, Spool};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
@@ -26,8 +28,12 @@ use super::{Death, once_more};
 use crate::exit::{Code, Failure};
 use crate::signals;
 
-/// The longest message: a name has at most 255 bytes, each of which takes four in JSON.
-const LONGEST_ASK: usize = 4096;
+/// The longest message: a name has at most 255 bytes, each of which takes four in JSON, and what
+/// the host says of a folder is no novel.
+const LONGEST_ASK: usize = 16 << 10;
+
+/// Files that come with a message: the one that is asked about, and the spool.
+const FILES: usize = 2;
 
 /// The longest line that is listened to. Who says more has said nothing.
 const LONGEST_LOOK: u64 = 32 << 20;
@@ -42,9 +48,19 @@ struct Hello {
     missing: Vec<String>,
 }
 
+/// What comes with a file.
+#[derive(Serialize, Deserialize)]
+struct Handing {
+    ask: Ask,
+    /// Why there is no spool, where none comes.
+    no_spool: String,
+}
+
 /// A worker that is handed files.
 pub(crate) struct Handed {
     worker: Option<Worker>,
+    /// Whether it has a spool.
+    spools: bool,
 }
 
 /// The process.
@@ -53,6 +69,8 @@ struct Worker {
     socket: OwnedFd,
     said: BufReader<ChildStdout>,
     limits: Limits,
+    /// Its spool, or why it has none; `None` where it needs none.
+    spool: Option<Result<File, String>>,
 }
 
 /// Why there was no answer.
@@ -64,30 +82,30 @@ enum Silence {
 }
 
 impl Handed {
-    /// Starts a worker: it, and what this kernel could not keep from it.
-    pub(crate) fn start() -> io::Result<(Self, Vec<String>)> {
-        let mut worker = Worker::start()?;
+    /// Starts a worker, with a spool or without: it, and what this kernel could not keep from it.
+    pub(crate) fn start(spools: bool) -> io::Result<(Self, Vec<String>)> {
+        let mut worker = Worker::start(spools)?;
         let began = Limits::for_reading(0).wait;
         let hello: Hello = match worker.answer(began) {
             Ok(hello) => hello,
             Err(Silence::Died(how)) => return Err(io::Error::other(how)),
             Err(Silence::Stopped) => return Err(io::ErrorKind::Interrupted.into()),
         };
-        Ok((Self { worker: Some(worker) }, hello.missing))
+        Ok((Self { worker: Some(worker), spools }, hello.missing))
     }
 }
 
 impl Handed {
     /// A worker that is started when it gets its first file.
-    pub(crate) fn later() -> Self {
-        Self { worker: None }
+    pub(crate) fn later(spools: bool) -> Self {
+        Self { worker: None, spools }
     }
 }
 
 impl Looker for Handed {
     fn look(&mut self, file: &File, ask: &Ask) -> Look {
         if self.worker.is_none() {
-            match Self::start() {
+            match Self::start(self.spools) {
                 Ok((new, _)) => *self = new,
                 Err(error) => return Look::unreadable(&format!("starting a worker: {error}")),
             }
@@ -109,20 +127,29 @@ impl Looker for Handed {
 }
 
 impl Worker {
-    fn start() -> io::Result<Self> {
+    fn start(spools: bool) -> io::Result<Self> {
+        let spool = spools.then(|| tempfile::tempfile().map_err(|error| error.to_string()));
         let flags = SocketFlags::CLOEXEC;
         let (socket, its) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
         let mut command = once_more(std::env::args_os(), "1");
         let mut child = command.stdin(Stdio::from(its)).stderr(Stdio::null()).spawn()?;
         let said = child.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?;
-        Ok(Self { child, socket, said: BufReader::new(said), limits: limits() })
+        Ok(Self { child, socket, said: BufReader::new(said), limits: limits(), spool })
     }
 
     fn hand(&mut self, file: &File, ask: &Ask) -> Result<(), Silence> {
-        let message = serde_json::to_vec(ask).map_err(|error| Silence::Died(error.to_string()))?;
-        let mut room = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut files = vec![file.as_fd()];
+        let mut no_spool = String::new();
+        match &self.spool {
+            Some(Ok(spool)) => files.push(spool.as_fd()),
+            Some(Err(why)) => no_spool.clone_from(why),
+            None => {}
+        }
+        let handing = Handing { ask: ask.clone(), no_spool };
+        let message =
+            serde_json::to_vec(&handing).map_err(|error| Silence::Died(error.to_string()))?;
+        let mut room = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FILES))];
         let mut control = SendAncillaryBuffer::new(&mut room);
-        let files = [file.as_fd()];
         control.push(SendAncillaryMessage::ScmRights(&files));
         let sent = rustix::io::retry_on_intr(|| {
             sendmsg(&self.socket, &[IoSlice::new(&message)], &mut control, SendFlags::NOSIGNAL)
@@ -213,19 +240,28 @@ fn limits() -> Limits {
 
 /// In a worker: confines this process for good, and looks at the files that it is handed until
 /// there are no more.
-pub(crate) fn serve() -> Result<Code, Failure> {
+///
+/// Where it `spools`, each comes with a file that it may write to.
+pub(crate) fn serve(spools: bool) -> Result<Code, Failure> {
     let failed =
         |doing: &str, error: io::Error| Failure::new(Code::Failed, format!("{doing}: {error}"));
     let inherited =
         Inherited::look().map_err(|error| failed("looking at the open descriptors", error))?;
     inherited.close();
-    let confinement = Confinement { limits: limits(), folders: Vec::new(), takes_files: true };
+    let confinement = Confinement {
+        limits: limits(),
+        folders: Vec::new(),
+        takes_files: true,
+        fills_files: spools,
+    };
     let missing =
         confinement.enter().map_err(|error| Failure::new(Code::Failed, error.to_string()))?;
     let missing = missing.iter().map(ToString::to_string).collect();
     say(&Hello { missing }).map_err(|error| failed("telling of the confinement", error))?;
-    while let Some((file, ask)) = handed().map_err(|error| failed("taking a file", error))? {
-        say(&calve_scan::look(&file, &ask)).map_err(|error| failed("telling of a file", error))?;
+    let taken = || handed().map_err(|error| failed("taking a file", error));
+    while let Some((file, ask, mut spool)) = taken()? {
+        let look = calve_scan::look(&file, &ask, &mut spool);
+        say(&look).map_err(|error| failed("telling of a file", error))?;
     }
     Ok(Code::Done)
 }
@@ -238,10 +274,10 @@ fn say(what: &impl Serialize) -> io::Result<()> {
     out.flush()
 }
 
-/// The next file; `None` where there are no more.
-fn handed() -> io::Result<Option<(File, Ask)>> {
+/// The next file, what is asked about it, and the spool; `None` where there are no more.
+fn handed() -> io::Result<Option<(File, Ask, Spool)>> {
     let mut message = [0; LONGEST_ASK];
-    let mut room = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut room = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FILES))];
     let mut control = RecvAncillaryBuffer::new(&mut room);
     let length = rustix::io::retry_on_intr(|| {
         let parts = &mut [IoSliceMut::new(&mut message)];
@@ -254,6 +290,12 @@ fn handed() -> io::Result<Option<(File, Ask)>> {
         RecvAncillaryMessage::ScmRights(files) => Some(files),
         _ => None,
     });
-    let file = files.flatten().next().ok_or(io::ErrorKind::InvalidData)?;
-    Ok(Some((File::from(file), serde_json::from_slice(&message[..length])?)))
+    let mut files = files.flatten();
+    let file = files.next().ok_or(io::ErrorKind::InvalidData)?;
+    let Handing { ask, no_spool } = serde_json::from_slice(&message[..length])?;
+    let spool = match files.next() {
+        Some(spool) => Spool::of(File::from(spool)),
+        None => Spool::missing(&no_spool),
+    };
+    Ok(Some((File::from(file), ask, spool)))
 }

@@ -99,29 +99,36 @@ const CLONES: [u64; 2] = [0x4004_9409, 0x4020_940D];
 /// Of those who are handed open files: to receive a message.
 const TAKING: &[libc::c_long] = &[libc::SYS_recvmsg];
 
-/// Allows the calls of those who read, and where `writes` and `takes_files` say so also of those
-/// who write, and of those who are handed files.
-pub(crate) fn enter(writes: bool, takes_files: bool) -> Option<Missing> {
-    let applied =
-        filters(writes, takes_files).map_err(|error| error.to_string()).and_then(|filters| {
-            filters
-                .iter()
-                .try_for_each(|filter| apply_filter(filter).map_err(|error| error.to_string()))
-        });
+/// Of those who fill one of these: to write anywhere in it, and to make it shorter or longer.
+const FILLING: &[libc::c_long] = &[libc::SYS_pwrite64, libc::SYS_ftruncate];
+
+/// What a process does besides reading.
+#[derive(Clone, Copy)]
+pub(crate) struct Kinds {
+    /// It makes files.
+    pub(crate) writes: bool,
+    /// It is handed files.
+    pub(crate) takes_files: bool,
+    /// It fills one of them.
+    pub(crate) fills_files: bool,
+}
+
+/// Allows the calls of those who read, and of those who do what `kinds` says.
+pub(crate) fn enter(kinds: Kinds) -> Option<Missing> {
+    let applied = filters(kinds).map_err(|error| error.to_string()).and_then(|filters| {
+        filters
+            .iter()
+            .try_for_each(|filter| apply_filter(filter).map_err(|error| error.to_string()))
+    });
     applied.err().map(|why| Missing { what: WHAT, why })
 }
 
 type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 
-fn filters(writes: bool, takes_files: bool) -> Result<[BpfProgram; 2], BackendError> {
+fn filters(kinds: Kinds) -> Result<[BpfProgram; 2], BackendError> {
     let architecture = TargetArch::try_from(std::env::consts::ARCH)?;
     let denied = SeccompAction::Errno(libc::EPERM.unsigned_abs());
-    let allowed = SeccompFilter::new(
-        rules(writes, takes_files)?,
-        denied,
-        SeccompAction::Allow,
-        architecture,
-    )?;
+    let allowed = SeccompFilter::new(rules(kinds)?, denied, SeccompAction::Allow, architecture)?;
     Ok([without_clone3(architecture)?.try_into()?, allowed.try_into()?])
 }
 
@@ -133,10 +140,11 @@ fn without_clone3(architecture: TargetArch) -> Result<SeccompFilter, BackendErro
     SeccompFilter::new(rules, SeccompAction::Allow, absent, architecture)
 }
 
-fn rules(writes: bool, takes_files: bool) -> Result<Rules, BackendError> {
-    let writing = if writes { WRITING } else { &[] };
-    let taking = if takes_files { TAKING } else { &[] };
-    let calls = ALWAYS.iter().chain(writing).chain(taking);
+fn rules(kinds: Kinds) -> Result<Rules, BackendError> {
+    let writing = if kinds.writes { WRITING } else { &[] };
+    let taking = if kinds.takes_files { TAKING } else { &[] };
+    let filling = if kinds.fills_files { FILLING } else { &[] };
+    let calls = ALWAYS.iter().chain(writing).chain(taking).chain(filling);
     let mut rules: Rules = calls.map(|call| (*call, Vec::new())).collect();
     let no_code = masked(2, libc::PROT_EXEC, 0)?;
     rules.insert(libc::SYS_mmap, vec![SeccompRule::new(vec![no_code.clone()])?]);
@@ -153,7 +161,7 @@ fn rules(writes: bool, takes_files: bool) -> Result<Rules, BackendError> {
     // Limits are looked at, and only its own.
     let looks = SeccompRule::new(vec![equal(0, 0)?, null(2)?])?;
     rules.insert(libc::SYS_prlimit64, vec![looks]);
-    if writes {
+    if kinds.writes {
         rules.insert(libc::SYS_ioctl, one_of(CLONES.map(|clone| equal(1, clone)))?);
     }
     Ok(rules)

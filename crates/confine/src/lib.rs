@@ -29,10 +29,13 @@ pub struct Confinement {
     /// How much it may use.
     pub limits: Limits,
     /// Folders in which it may create, write, rename and remove files. Where there are none,
-    /// nothing is written at all.
+    /// nothing is written at all but what [`Self::fills_files`] allows.
     pub folders: Vec<PathBuf>,
     /// Whether it is handed further open files, over a socket that is open already.
     pub takes_files: bool,
+    /// Whether one of those may be written to, so that files grow. What is opened for reading
+    /// stays as it is.
+    pub fills_files: bool,
 }
 
 /// Something that this kernel cannot keep from a process.
@@ -81,9 +84,13 @@ impl Confinement {
         if let Err(error) = rustix::process::set_parent_process_death_signal(Some(signal)) {
             missing.push(Missing { what: "an end with the parent", why: error.to_string() });
         }
-        missing.extend(self.limits.enter(writes));
+        missing.extend(self.limits.enter(writes || self.fills_files));
         missing.extend(files::enter(&self.folders)?);
-        missing.extend(calls::enter(writes, self.takes_files));
+        missing.extend(calls::enter(calls::Kinds {
+            writes,
+            takes_files: self.takes_files,
+            fills_files: self.fills_files,
+        }));
         Ok(missing)
     }
 }

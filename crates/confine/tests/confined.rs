@@ -71,7 +71,12 @@ fn ends_by(case: &str, signal: i32) {
 /// Confines this thread. Ends where the kernel cannot, since nothing is proved then.
 fn confine(folders: &[&str]) {
     let folders = folders.iter().map(PathBuf::from).collect();
-    let confinement = Confinement { limits: Limits::for_reading(0), folders, takes_files: false };
+    let confinement = Confinement {
+        limits: Limits::for_reading(0),
+        folders,
+        takes_files: false,
+        fills_files: false,
+    };
     let missing = confinement.enter().expect("the folders are there");
     if !missing.is_empty() {
         std::process::exit(CANNOT);
@@ -93,6 +98,7 @@ fn in_a_process_of_its_own() {
     match case.as_str() {
         "reader" => reader(),
         "open files" => open_files(),
+        "filler" => filler(),
         "writer" => writer(),
         "threads" => threads(),
         "memory" => memory(),
@@ -186,6 +192,38 @@ fn a_writer_makes_files_in_its_folder_and_nowhere_else() {
     assert_eq!(names, ["done"]);
 }
 
+fn filler() {
+    let spool = tempfile::tempfile().expect("a file");
+    let outside = File::open("outside").expect("opens");
+    let confinement = Confinement {
+        limits: Limits::for_reading(0),
+        folders: Vec::new(),
+        takes_files: true,
+        fills_files: true,
+    };
+    if !confinement.enter().expect("no folders").is_empty() {
+        std::process::exit(CANNOT);
+    }
+    spool.write_all_at(b"unpacked", 4096).expect("written");
+    spool.set_len(8192).expect("made longer");
+    let mut read = [1; 8192];
+    spool.read_exact_at(&mut read, 0).expect("reads");
+    assert_eq!((&read[..4], &read[4096..4104]), (&[0; 4][..], &b"unpacked"[..]));
+    spool.set_len(0).expect("emptied");
+    // What is open for reading stays as it is, and nothing else can be opened.
+    assert!(outside.write_all_at(b"changed", 0).is_err());
+    assert!(outside.set_len(0).is_err());
+    denied(File::open("outside"));
+    denied(File::create("allowed/new"));
+    denied(fs::remove_file("outside"));
+}
+
+#[test]
+fn who_fills_a_file_that_is_open_changes_nothing_else() {
+    let Some(folder) = passes("filler") else { return };
+    assert_eq!(fs::read(folder.path().join("outside")).expect("reads"), b"outside");
+}
+
 fn threads() {
     confine(&[]);
     let sums = (0..4u64).map(|number| std::thread::spawn(move || (0..1000 + number).sum::<u64>()));
@@ -218,7 +256,9 @@ fn too_much_memory_ends_the_process_by_itself() {
 
 fn time() {
     let limits = Limits { seconds: 1, ..Limits::for_reading(0) };
-    Confinement { limits, folders: Vec::new(), takes_files: false }.enter().expect("no folders");
+    Confinement { limits, folders: Vec::new(), takes_files: false, fills_files: false }
+        .enter()
+        .expect("no folders");
     let started = Instant::now();
     while started.elapsed() < Duration::from_secs(60) {}
 }
@@ -256,8 +296,12 @@ fn what_the_parent_left_open_is_closed_and_nothing_else() {
 
 fn twice() {
     confine(&["allowed"]);
-    let confinement =
-        Confinement { limits: Limits::for_reading(0), folders: Vec::new(), takes_files: false };
+    let confinement = Confinement {
+        limits: Limits::for_reading(0),
+        folders: Vec::new(),
+        takes_files: false,
+        fills_files: false,
+    };
     // Not all of it can be had from inside, and none of it widens anything.
     let _ = confinement.enter();
     denied(File::open("outside"));
@@ -270,7 +314,13 @@ fn confining_again_widens_nothing() {
 
 fn no_folder() {
     let folders = vec![PathBuf::from("/nowhere/at/all")];
-    let error = Confinement { limits: Limits::for_reading(0), folders, takes_files: false }.enter();
+    let error = Confinement {
+        limits: Limits::for_reading(0),
+        folders,
+        takes_files: false,
+        fills_files: false,
+    }
+    .enter();
     assert!(
         error
             .expect_err("no folder")

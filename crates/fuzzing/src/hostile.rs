@@ -27,7 +27,7 @@ pub fn look_at(kind: Kind, data: &[u8]) -> bool {
     let opened = match kind {
         Kind::Version1 => disks::version_1(&input),
         Kind::Qcow2 => disks::qcow2(&input),
-        Kind::Stream => return false,
+        Kind::Stream | Kind::Archive => return false,
     };
     let Ok(disk) = opened else { return false };
     for extent in disk.extents(disk.range()).take(EXTENTS) {

@@ -4,6 +4,7 @@
 //! calls it from `fuzz/`, plain tests call it with seeded files; both get their first files from
 //! [`seed()`] and change them with [`mutate()`], which knows where headers and tables are.
 
+mod archives;
 mod disks;
 mod folder;
 mod hostile;

@@ -3,6 +3,7 @@
 
 use calve_testkit::Random;
 
+use crate::archives::mend_sums;
 use crate::input::TAIL;
 use crate::seeds::Kind;
 
@@ -14,6 +15,15 @@ pub fn mutate(kind: Kind, data: &mut Vec<u8>, most: usize, seed: u64) {
     let random = &mut Random::new(seed);
     if kind == Kind::Stream {
         damage(data, most, random);
+        return data.truncate(most);
+    }
+    if kind == Kind::Archive {
+        for _ in 0..=random.below(4) {
+            damage(data, most, random);
+        }
+        if !random.once_in(4) {
+            mend_sums(data);
+        }
         return data.truncate(most);
     }
     let tail = data.split_off(data.len().saturating_sub(TAIL));

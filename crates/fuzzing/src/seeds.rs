@@ -3,6 +3,7 @@
 
 use calve_testkit::{Random, Sketch, deflated};
 
+use crate::archives::archive;
 use crate::input::{Input, MAX_FILE, READ_UP_TO};
 use crate::mutate;
 use crate::special;
@@ -16,6 +17,8 @@ pub enum Kind {
     Qcow2,
     /// A byte that chooses the cluster size, and a packed stream.
     Stream,
+    /// A file that holds images.
+    Archive,
 }
 
 /// Files from the first on are small: every run over one of them costs time.
@@ -35,6 +38,18 @@ pub fn seed(kind: Kind, number: u64) -> Vec<u8> {
             Input::from_file(&image, has_data_file, &mut random)
         }
         Kind::Stream => stream(&mut random),
+        Kind::Archive => {
+            let mut number = number;
+            let mut archive = archive(&mut random, &mut |random| {
+                number += 1;
+                match random.once_in(3) {
+                    true => special::qcow2(random).0,
+                    false => version_1(number, random).image,
+                }
+            });
+            archive.truncate(MAX_FILE);
+            archive
+        }
     }
 }
 

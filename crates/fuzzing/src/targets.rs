@@ -1,5 +1,6 @@
 //! The targets: one file for each.
 
+mod archives;
 mod carve;
 mod check;
 mod extents;
@@ -32,6 +33,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "check", kind: Kind::Version1, run: check::run },
     Target { name: "rescue", kind: Kind::Version1, run: rescue::run },
     Target { name: "carve", kind: Kind::Version1, run: carve::run },
+    Target { name: "archives", kind: Kind::Archive, run: archives::run },
 ];
 
 /// The target of this name.

@@ -61,6 +61,11 @@ fn any_file_is_laid_out_and_carved_once_and_reports_can_be_read() {
     share("carve", 100);
 }
 
+#[test]
+fn any_archive_tells_its_images_once_each_with_tables_and_without() {
+    share("archives", 150);
+}
+
 /// What libFuzzer runs are the same targets, each under its name.
 #[test]
 fn every_target_has_its_program_for_libfuzzer() {

@@ -43,7 +43,7 @@ fn looked(storage: Watched, ask: &Ask) -> io::Result<Look> {
             is_deep: ask.is_deep,
             is_in_use: false,
             has_undo_record: ask.has_undo_record,
-            is_member: false,
+            is_cut: false,
         };
         image::seen(Box::new(storage), likeness, &ask.name, Some(size), around)
     } else {
@@ -53,7 +53,7 @@ fn looked(storage: Watched, ask: &Ask) -> io::Result<Look> {
         seen
     };
     file.problem = file.problem.map(|problem| shortened(&problem));
-    Ok(Look { file, members: Vec::new() })
+    Ok(Look { file, members: Vec::new(), is_shallow: false })
 }
 
 /// Storage that remembers that it could not be read.

@@ -14,8 +14,8 @@ pub(crate) struct Around {
     pub(crate) is_deep: bool,
     pub(crate) is_in_use: bool,
     pub(crate) has_undo_record: bool,
-    /// Whether it lies in an archive, so that only its beginning can be read.
-    pub(crate) is_member: bool,
+    /// Whether it lies in an archive, and only its beginning can be read.
+    pub(crate) is_cut: bool,
 }
 
 /// What the image in `storage` is, which begins as `likeness` says.
@@ -53,7 +53,7 @@ pub(crate) fn seen(
                 seen.count(finding);
             }
             // What was kept of a member may be too little, and is enough to know the format.
-            matches!(error, Error::Io { .. }) && !around.is_member
+            matches!(error, Error::Io { .. }) && !around.is_cut
         }
     };
     seen.class = class(format, name, is_unread, seen.is_damaged(), around);

@@ -7,7 +7,7 @@
 //! process do it. A file that cannot be read, or ends whoever reads it, is an event as any other:
 //! it never ends the walk.
 //!
-//! Nothing is written, no lock is taken, no backing file is opened, and nothing is followed that
+//! Nothing is written but a [`Spool`] without a name, no lock is taken, no backing file is opened, and nothing is followed that
 //! is a symbolic link.
 
 mod blocks;
@@ -17,6 +17,7 @@ mod image;
 mod look;
 mod members;
 mod sighting;
+mod spool;
 mod start;
 mod walk;
 
@@ -25,8 +26,10 @@ pub mod limits;
 pub use blocks::Blocks;
 pub use class::Class;
 pub use elsewhere::{ARCHIVE_ELSEWHERE, look_elsewhere};
-pub use look::{Ask, look};
+pub use look::{Ask, look, look_within};
+pub use members::NOT_WALKED;
 pub use sighting::{
     Counted, Counts, Event, ImageFacts, Look, Member, Seen, Sighting, Stamp, is_object,
 };
+pub use spool::Spool;
 pub use walk::{ForThread, Here, Known, Looker, NothingKnown, ScanOptions, has_undo_record, scan};

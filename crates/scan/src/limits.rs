@@ -4,7 +4,8 @@
 pub const START: usize = 512;
 
 /// Bytes of an archive's member that are kept to look at: header, backing file name, and the
-/// first tables of an image that is not absurdly large.
+/// first tables of an image that is not absurdly large. Where all tables are walked, the rest of
+/// an image is spooled.
 pub const MEMBER_START: usize = 64 << 10;
 
 /// Archives within archives: `disk.qcow.gz` within `all.tar.xz` is three.
@@ -13,11 +14,15 @@ pub const DEPTH: usize = 4;
 /// Images of one archive that are told of.
 pub const MEMBERS: usize = 10_000;
 
+/// Bytes of the names of all images of one archive that are told of.
+pub const MEMBER_NAMES: u64 = 4 << 20;
+
 /// Bytes of names and other bookkeeping that one member of a tar archive may have.
 pub const TAR_BOOKKEEPING: u64 = 1 << 20;
 
 /// Bytes that come out of one archive before it is given up: as many as this, and
-/// [`UNPACKED_FOR_EACH`] for each byte of the file.
+/// [`UNPACKED_FOR_EACH`] for each byte of the file. Images in which all tables are walked count as
+/// unpacked though they lie there as they are.
 pub const UNPACKED: u64 = 16 << 30;
 
 /// What a byte of an archive may become on the whole. Images seldom pack as well as that.
@@ -40,3 +45,7 @@ pub const WAITING: usize = 256;
 
 /// The longest text about what did not work, in bytes.
 pub const PROBLEM: usize = 1024;
+
+/// Bytes of a member's name in such a text: what did not work has to fit behind it, though each
+/// byte may be escaped.
+pub const SHOWN_NAME: usize = 128;

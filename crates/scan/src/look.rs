@@ -13,6 +13,7 @@ use crate::image::{self, Around};
 use crate::limits;
 use crate::members;
 use crate::sighting::{Look, Seen, shortened};
+use crate::spool::Spool;
 use crate::start::{Positioned, fill};
 
 /// What is asked about a file.
@@ -30,17 +31,23 @@ pub struct Ask {
 
 /// Looks at a file: reads its first sector, of an image what its header leads to, and of an
 /// archive as much as it takes to find the images in it. Where all tables are to be walked, they
-/// are, but for images in archives.
+/// are; images that are packed are unpacked into `spool` for that, one at a time.
 ///
 /// Memory is bounded, and so is what is unpacked; see [`crate::limits`]. Nothing is locked.
-pub fn look(file: &File, ask: &Ask) -> Look {
-    match started(file, ask) {
+pub fn look(file: &File, ask: &Ask, spool: &mut Spool) -> Look {
+    look_within(file, ask, spool, limits::UNPACKED)
+}
+
+/// The same, where `unpacked` bytes come out of an archive at most, instead of
+/// [`limits::UNPACKED`], and [`limits::UNPACKED_FOR_EACH`] for each of its own.
+pub fn look_within(file: &File, ask: &Ask, spool: &mut Spool, unpacked: u64) -> Look {
+    match started(file, ask, spool, unpacked) {
         Ok(look) => look,
         Err(error) => Look::unreadable(&error.to_string()),
     }
 }
 
-fn started(file: &File, ask: &Ask) -> std::io::Result<Look> {
+fn started(file: &File, ask: &Ask, spool: &mut Spool, unpacked: u64) -> std::io::Result<Look> {
     let before = Status::of(file)?;
     let size = before.size;
     let mut start = [0; limits::START];
@@ -53,26 +60,37 @@ fn started(file: &File, ask: &Ask) -> std::io::Result<Look> {
             is_deep: ask.is_deep,
             is_in_use: is_in_use(file),
             has_undo_record: ask.has_undo_record,
-            is_member: false,
+            is_cut: false,
         };
         let path = Path::new(std::ffi::OsStr::from_bytes(&ask.name)).to_owned();
         let storage = Box::new(HostFile::new(file.try_clone()?, path));
         let mut seen = image::seen(storage, likeness, &ask.name, Some(size), around);
-        let after = Status::of(file)?;
-        if (after.size, after.modified) != (size, before.modified) && seen.problem.is_none() {
-            seen.problem = Some("changed while it was read: scan it again".into());
-        }
-        return Ok(Look { file: seen, members: Vec::new() });
+        note_change(file, &before, &mut seen)?;
+        return Ok(Look { file: seen, members: Vec::new(), is_shallow: false });
     }
     let kind = members::Kind::of(start);
     let mut seen = other(likeness, kind, ask, size);
-    let mut members = Vec::new();
-    if let (Some(kind), true) = (kind, ask.with_archives) {
-        let found = members::look_into(file, size, kind, &ask.name);
-        seen.problem = found.problem.map(|problem| shortened(&problem));
-        members = found.members;
+    let (Some(kind), true) = (kind, ask.with_archives) else {
+        return Ok(Look { file: seen, members: Vec::new(), is_shallow: false });
+    };
+    let (name, is_deep) = (&*ask.name, ask.is_deep);
+    let archive = members::Archive { file, size, kind, name, is_deep, unpacked };
+    let found = members::look_into(archive, spool);
+    seen.problem = found.problem.map(|problem| shortened(&problem));
+    if ask.is_deep {
+        // What was missing may have come since.
+        note_change(file, &before, &mut seen)?;
     }
-    Ok(Look { file: seen, members })
+    Ok(Look { file: seen, members: found.members, is_shallow: found.is_shallow })
+}
+
+/// Tells that a file is not any more what it was before.
+fn note_change(file: &File, before: &Status, seen: &mut Seen) -> std::io::Result<()> {
+    let after = Status::of(file)?;
+    if (after.size, after.modified) != (before.size, before.modified) && seen.problem.is_none() {
+        seen.problem = Some("changed while it was read: scan it again".into());
+    }
+    Ok(())
 }
 
 /// A file that is no QCOW image.

@@ -86,13 +86,16 @@ pub struct Look {
     pub file: Seen,
     /// The images within it, where it is an archive, in the order in which they lie there.
     pub members: Vec<Member>,
+    /// Whether tables that were to be walked were not, as there was no room to unpack them. Another
+    /// time there may be.
+    pub is_shallow: bool,
 }
 
 /// An image within an archive.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Member {
     /// Its name within the archive, as bytes. Within archives of archives the names are joined by
-    /// a slash: `all.tar/disk.qcow`.
+    /// a slash: `all.tar/disk.qcow`. Where several have one name, the second ends in `#2`.
     pub name: Vec<u8>,
     /// What it is.
     pub seen: Seen,
@@ -264,7 +267,7 @@ impl Counted {
 impl Look {
     /// A file that could not be read.
     pub fn unreadable(problem: &str) -> Self {
-        Self { file: Seen::unreadable(problem), members: Vec::new() }
+        Self { file: Seen::unreadable(problem), members: Vec::new(), is_shallow: false }
     }
 
     /// A file at which the process that looked at it died. `how` is the end of a sentence about
@@ -273,7 +276,7 @@ impl Look {
         let mut file = Seen::unreadable(&format!("the worker that read this file died: {how}"));
         file.class = Class::Damaged;
         file.count(&Finding::new(Rule::WorkerDied));
-        Self { file, members: Vec::new() }
+        Self { file, members: Vec::new(), is_shallow: false }
     }
 }
 

@@ -1,4 +1,5 @@
-//! The first bytes of a member of an archive, as storage; and a file from any place on.
+//! A member of an archive as storage: its first bytes, or a range of the archive; and a file from
+//! any place on.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -31,12 +32,47 @@ impl Storage for Start {
     }
 
     fn read_at(&self, out: &mut [u8], at: HostOffset) -> io::Result<()> {
+        if ends_behind(out, at, self.size.unwrap_or(ANY_LENGTH)) {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
         let kept = self.bytes.get(in_memory(at.get())..).and_then(|rest| rest.get(..out.len()));
         let kept = kept.ok_or_else(|| {
             io::Error::other("only the beginning of what is in an archive is looked at")
         })?;
         out.copy_from_slice(kept);
         Ok(())
+    }
+}
+
+fn ends_behind(out: &[u8], at: HostOffset, size: u64) -> bool {
+    at.get().checked_add(out.len() as u64).is_none_or(|end| end > size)
+}
+
+/// A member that lies in its archive as it is.
+pub(crate) struct Window {
+    /// By what name errors speak of it.
+    pub(crate) path: PathBuf,
+    pub(crate) file: File,
+    /// Where in the file it begins.
+    pub(crate) start: u64,
+    pub(crate) size: u64,
+}
+
+impl Storage for Window {
+    fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn size(&self) -> io::Result<u64> {
+        Ok(self.size)
+    }
+
+    fn read_at(&self, out: &mut [u8], at: HostOffset) -> io::Result<()> {
+        if ends_behind(out, at, self.size) {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let at = self.start.checked_add(at.get()).ok_or(io::ErrorKind::UnexpectedEof)?;
+        self.file.read_exact_at(out, at)
     }
 }
 

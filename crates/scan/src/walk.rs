@@ -20,6 +20,7 @@ use crate::blocks::Blocks;
 use crate::limits;
 use crate::look::{Ask, look};
 use crate::sighting::{Event, Look, Sighting, Stamp, shortened};
+use crate::spool::Spool;
 
 /// How folders are walked.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -47,7 +48,7 @@ pub struct Here;
 impl Looker for Here {
     fn look(&mut self, file: &File, ask: &Ask) -> Look {
         // The libraries that unpack archives are many, and none of them ends the walk.
-        let looked = catch_unwind(AssertUnwindSafe(|| look(file, ask)));
+        let looked = catch_unwind(AssertUnwindSafe(|| look(file, ask, &mut Spool::when_needed())));
         looked.unwrap_or_else(|_| Look::died("it panicked"))
     }
 }

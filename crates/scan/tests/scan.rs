@@ -10,7 +10,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use calve_disk::open::{lock_for_reading, open_for_reading};
-use calve_scan::{Ask, Class, Event, ScanOptions, Seen};
+use calve_scan::{Ask, Class, Event, ScanOptions, Seen, Spool};
 use calve_testkit::{Builder, Random, XenOrder, seeds};
 use common::{
     bzip2, classes, events, gzip, image, options, qcow2, tar, told, write, xz, zip, zstandard,
@@ -371,7 +371,7 @@ fn no_bytes_of_an_archive_make_a_look_panic() {
             let file = open_for_reading(&path).expect("opens");
             let ask = Ask { with_archives: true, is_deep: true, ..Ask::default() };
             // A panic is the test's own.
-            let look = calve_scan::look(&file, &ask);
+            let look = calve_scan::look(&file, &ask, &mut Spool::when_needed());
             assert!(look.members.len() <= 2, "CALVE_SEED={seed}: {number}: {look:?}");
         }
     }

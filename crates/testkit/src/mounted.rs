@@ -1,11 +1,13 @@
-//! File systems in files, mounted for as long as somebody needs them.
+//! File systems in files and in memory, mounted for as long as somebody needs them.
 
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// A file system in a sparse file, unmounted when dropped.
+use crate::qemu;
+
+/// A file system, unmounted when dropped.
 pub struct Mounted {
     folder: PathBuf,
 }
@@ -30,6 +32,20 @@ impl Mounted {
         let mount = Command::new("mount").args(["-o", "loop"]).arg(&backing).arg(&mounted).output();
         let is_mounted = mount.is_ok_and(|output| output.status.success());
         Ok(is_mounted.then_some(Self { folder: mounted }))
+    }
+
+    /// Mounts a file system of `size` bytes in memory on a folder that is there. `None` where that
+    /// takes rights that nobody has here, which is said loudly.
+    pub fn in_memory(folder: &Path, size: u64) -> Option<Self> {
+        let size = format!("size={size}");
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(folder);
+        let is_mounted = mount.output().is_ok_and(|output| output.status.success());
+        if !is_mounted {
+            // Not a missing tool: only root may mount.
+            qemu::skipped("mounting a tmpfs needs root");
+        }
+        is_mounted.then(|| Self { folder: folder.to_owned() })
     }
 
     /// Where it is mounted.

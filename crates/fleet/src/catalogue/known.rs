@@ -27,14 +27,17 @@ struct Before {
     is_image: bool,
     /// Whether the host was asked where it lies, which catalogues of version 1 do not know.
     has_blocks: bool,
+    /// Whether images were found in it.
+    has_members: bool,
     is_deep: bool,
     with_archives: bool,
     looked: i64,
 }
 
 const BEFORE: &str = "SELECT device, inode, links, size, modified, changed, has_undo_record, class, \
-     format IS NOT NULL, is_deep, with_archives, looked, on_disk IS NOT NULL FROM file WHERE path = ?1 AND member = x'' \
-     AND is_stub = 0";
+     format IS NOT NULL, is_deep, with_archives, looked, on_disk IS NOT NULL, \
+     EXISTS (SELECT 1 FROM file WHERE path = ?1 AND member <> x'') \
+     FROM file WHERE path = ?1 AND member = x'' AND is_stub = 0";
 
 impl Reader {
     pub(super) fn new(connection: Connection, options: &ScanOptions) -> Self {
@@ -61,6 +64,7 @@ impl Reader {
                 with_archives: row.get(10)?,
                 looked: row.get(11)?,
                 has_blocks: row.get(12)?,
+                has_members: row.get(13)?,
             })
         });
         found.optional()
@@ -73,12 +77,13 @@ impl Known for Reader {
         let Ok(Some(before)) = self.before(path) else { return false };
         // Whether it is in use, or can be read, may be otherwise without a trace in its stamp.
         let is_settled = !matches!(before.class, None | Some(Class::InUse | Class::Unreadable));
+        let has_tables = before.is_image || before.has_members && self.with_archives;
         is_settled
             && before.stamp == *stamp
             && stamp.changed.saturating_add(TICK) < before.looked
             && (before.has_undo_record == has_undo_record || !before.is_image)
-            && (before.is_deep || !self.is_deep || !before.is_image)
             && (before.has_blocks || !before.is_image || is_object(path))
+            && (before.is_deep || !self.is_deep || !has_tables)
             && (before.with_archives || !self.with_archives || before.is_image)
     }
 }

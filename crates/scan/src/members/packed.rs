@@ -7,7 +7,7 @@ use flate2::bufread::MultiGzDecoder;
 use lzma_rust2::XzReader;
 use zstd_safe::{DCtx, DParameter, InBuffer, OutBuffer};
 
-use super::{Bounded, Search, Stream};
+use super::{Bounded, Search, Stream, TOO_LONG};
 use crate::limits;
 
 /// How a stream is packed.
@@ -103,8 +103,7 @@ impl Search<'_> {
             }
             Packing::Zstandard => Box::new(Zstandard::new(packed)?),
         };
-        let most = "it becomes too long when it is unpacked";
-        let mut bounded = Bounded { bytes: &mut unpacked, left: self.left, most };
+        let mut bounded = Bounded::new(&mut unpacked, self.left, TOO_LONG);
         self.stream(&mut bounded, stream, is_whole);
         Ok(())
     }

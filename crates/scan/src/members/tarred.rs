@@ -4,22 +4,26 @@
 use std::cell::Cell;
 use std::io::{self, Read};
 
-use tar::{Archive, Entries};
+use tar::{Archive, Entries, Entry};
 
-use super::{Bounded, Search, Stream};
+use super::{Bounded, Search, Stream, TOO_LONG};
 use crate::limits;
 use crate::start::Positioned;
 
 /// What is said of a member with endless names.
 const TOO_MUCH: &str = "a member's names are too long";
 
-/// Looks into a tar archive that is a file.
-pub(super) fn in_file(file: Positioned<'_>, search: &mut Search<'_>) -> io::Result<()> {
+/// A member is filled up to a multiple of this.
+const BLOCK: u64 = 512;
+
+/// Looks into a tar archive that is a file of this length.
+pub(super) fn in_file(file: Positioned<'_>, size: u64, search: &mut Search<'_>) -> io::Result<()> {
     let left = Cell::new(u64::MAX);
-    let mut archive =
-        Archive::new(SeekableBounded(Bounded { bytes: file, left: &left, most: TOO_MUCH }));
+    let mut archive = Archive::new(SeekableBounded(Bounded::new(file, &left, TOO_MUCH)));
     let entries = archive.entries_with_seek()?;
-    members(entries, &left, b"", 1, false, search)
+    let end = members(entries, &left, (b"", 1), false, search)?;
+    // Who skips does not see where the file ends.
+    if end > size { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(()) }
 }
 
 /// Looks into a tar archive that comes as a stream.
@@ -30,35 +34,54 @@ pub(super) fn in_stream(
     search: &mut Search<'_>,
 ) -> io::Result<()> {
     let left = Cell::new(u64::MAX);
-    let mut archive = Archive::new(Bounded { bytes, left: &left, most: TOO_MUCH });
+    let mut archive = Archive::new(Bounded::new(bytes, &left, TOO_MUCH));
     let prefix = if is_whole { Vec::new() } else { [&*stream.name, b"/"].concat() };
-    members(archive.entries()?, &left, &prefix, stream.depth + 1, true, search)
+    members(archive.entries()?, &left, (&prefix, stream.depth + 1), true, search).map(drop)
 }
 
+/// Looks at all members, and says where the last one ends.
 fn members<R: Read>(
     mut entries: Entries<'_, R>,
     left: &Cell<u64>,
-    prefix: &[u8],
-    depth: usize,
+    (prefix, depth): (&[u8], usize),
     is_stream: bool,
     search: &mut Search<'_>,
-) -> io::Result<()> {
+) -> io::Result<u64> {
+    let (mut end, mut skipped) = (0, 0);
     loop {
-        // What is read between members is bookkeeping, and kept in memory.
-        left.set(limits::TAR_BOOKKEEPING);
-        let Some(entry) = entries.next() else { return Ok(()) };
+        // What is read between members is bookkeeping, and kept in memory; but for what was left
+        // of the last one.
+        left.set(limits::TAR_BOOKKEEPING.saturating_add(skipped));
+        let Some(entry) = entries.next() else { return Ok(end) };
         let mut entry = entry?;
         left.set(u64::MAX);
         let kind = entry.header().entry_type();
-        if kind.is_file() || kind.is_contiguous() || kind.is_gnu_sparse() {
+        let is_sparse = kind.is_gnu_sparse();
+        let length = if is_sparse { entry.header().entry_size()? } else { entry.size() };
+        end = entry.raw_file_position().saturating_add(length);
+        if kind.is_file() || kind.is_contiguous() || is_sparse {
+            let in_place = (!is_stream && !is_sparse).then(|| entry.raw_file_position());
             let name = [prefix, &entry.path_bytes()].concat();
-            let stream = Stream { name, size: Some(entry.size()), depth };
-            search.stream(&mut entry, &stream, false);
+            let stream = Stream { name, size: Some(entry.size()), in_place, depth };
+            member(&mut entry, &stream, is_sparse, search);
         }
-        if is_stream {
-            io::copy(&mut entry, &mut io::sink())?;
-        }
+        let read = u64::MAX - left.get();
+        skipped = if is_stream { length.saturating_sub(read).saturating_add(BLOCK) } else { 0 };
     }
+}
+
+fn member<R: Read>(
+    entry: &mut Entry<'_, R>,
+    stream: &Stream,
+    is_sparse: bool,
+    search: &mut Search<'_>,
+) {
+    if !is_sparse {
+        return search.stream(entry, stream, false);
+    }
+    // Its holes come out of nothing, as many as it claims.
+    let mut bounded = Bounded::new(entry, search.left, TOO_LONG);
+    search.stream(&mut bounded, stream, false);
 }
 
 /// The same bounded bytes, where they can be skipped.

@@ -4,11 +4,11 @@
 
 use std::io;
 
-use zip::ZipReadOptions;
 use zip::read::Config;
 use zip::unstable::read::ZipIterable;
+use zip::{CompressionMethod, ZipReadOptions};
 
-use super::{Bounded, Search, Stream};
+use super::{Bounded, Search, Stream, TOO_LONG};
 use crate::start::Positioned;
 
 /// Looks into a zip file.
@@ -21,13 +21,15 @@ pub(super) fn in_file(file: &Positioned<'_>, search: &mut Search<'_>) -> io::Res
             continue;
         }
         let size = Some(entry.size());
+        let is_stored = entry.compression() == CompressionMethod::Stored
+            && entry.compressed_size() == entry.size();
         let mut body = file.clone();
         let opened = entry.with_reader(&mut body, ZipReadOptions::new());
         match opened {
             Ok(member) => {
-                let most = "it becomes too long when it is unpacked";
-                let mut bounded = Bounded { bytes: member, left: search.left, most };
-                search.stream(&mut bounded, &Stream { name, size, depth: 1 }, false);
+                let in_place = member.data_start().filter(|_| is_stored && !member.encrypted());
+                let mut bounded = Bounded::new(member, search.left, TOO_LONG);
+                search.stream(&mut bounded, &Stream { name, size, in_place, depth: 1 }, false);
             }
             Err(error) => search.note(&name, &error),
         }
