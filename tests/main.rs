@@ -15,6 +15,7 @@ mod hooks;
 mod hostile;
 #[cfg(not(debug_assertions))]
 mod instructions;
+mod live;
 mod memory;
 mod migrate;
 mod moves;

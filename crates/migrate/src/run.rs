@@ -230,14 +230,13 @@ impl Run<'_> {
         let settings = self.dials.now();
         let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
         let jobs = settings.jobs.max(1);
-        let share = u64::try_from(jobs).unwrap_or(1);
         Site {
             run: self.record.number,
             kept: &self.record.kept,
             stop: self.stop,
             digests: self.limits.digests,
             threads: NonZeroUsize::new(processors / jobs).unwrap_or(NonZeroUsize::MIN),
-            rate: settings.rate.map(|rate| (rate / share).max(1)),
+            pace: self.dials.pace(),
         }
     }
 
