@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::common::{Bench, large};
+use crate::common::{Bench, image, large};
 use crate::migrate::{files, magic, migrated, scan_and_plan, six_families, two_families};
 use calve_testkit::qemu;
 
@@ -101,10 +101,14 @@ struct Live {
 
 impl Live {
     fn start(bench: &Bench, words: &str) -> Self {
-        let program = env!("CARGO_BIN_EXE_calve");
+        Self::of(bench, &format!("{} migrate --live {words} plan", env!("CARGO_BIN_EXE_calve")))
+    }
+
+    /// The same of any command.
+    fn of(bench: &Bench, command: &str) -> Self {
         let line = format!(
             "stty rows 24 cols 80; stty -a >before; \
-             sh -c 'echo $$ >pid; exec \"{program}\" migrate --live {words} plan'; \
+             sh -c 'echo $$ >pid; exec {command}'; \
              echo $? >code; stty -a >after"
         );
         let mut process = Command::new("script")
@@ -263,4 +267,86 @@ fn a_run_that_is_shown_heeds_keys_gives_the_terminal_back_and_does_the_same() {
     assert!(is_over, "it waits for a terminal that is gone");
     bench.ok(&["migrate", "-q", "plan"]);
     assert_eq!(digests(&files(&bench.file("tree"))), digests(&expected));
+}
+
+/// What was said by commands, as the events have it.
+fn said(bench: &Bench) -> Vec<Value> {
+    let text = String::from_utf8(bench.read("events")).expect("text");
+    let all = text.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+    all.filter(|event| event["event"] == "said").collect()
+}
+
+#[test]
+fn what_commands_say_is_shown_in_a_run_that_is_shown_and_kept_within_bounds() {
+    if !qemu::has("script") {
+        return;
+    }
+    let bench = Bench::new();
+    fs::create_dir(bench.file("tree")).expect("a folder");
+    bench.write("tree/one.qcow", &image().0);
+    scan_and_plan(&bench, &[]);
+    // It leaves a child behind that keeps its standard error open for longer than anybody waits.
+    bench.write(
+        "hook",
+        b"printf 'look\\033[2Jhere\\n' >&2; i=0
+        while [ $i -lt 120 ]; do echo \"line $i\" >&2; i=$((i + 1)); done
+        sleep 300 & echo $! >child; sleep 1",
+    );
+    bench.write("other", b"head -c 5000 /dev/zero | tr '\\0' y >&2; exit 1");
+    let words = "--events events --before \"sh hook\" --after \"sh other\"";
+    let mut live = Live::start(&bench, words);
+    let at = live.wait(0, "commands");
+    live.wait(at, "failed");
+    live.over();
+    let child = String::from_utf8(bench.read("child")).expect("a number");
+    let ended = Command::new("kill").arg(child.trim()).status();
+    assert!(ended.expect("kill").success(), "the child that was left behind is gone");
+    let text = live.text();
+    assert_eq!(live.end(&bench), "11", "{text}");
+    // Nothing of it was written to the terminal as it was, and the last of it is there at the end.
+    assert!(!text.contains("look\u{1b}[2Jhere"), "{text:?}");
+    let after = &text[text.rfind("\x1b[?1049l").expect("given back")..];
+    for line in [
+        "family 1, before: look\\u{1b}[2Jhere",
+        "family 1, before: 21 more lines are left out",
+        "(3976 more bytes)",
+        "the hook after ended with",
+    ] {
+        assert!(after.contains(line), "{line}: {after:?}");
+    }
+    let said = said(&bench);
+    assert_eq!(said.len(), 102, "{said:?}");
+    assert_eq!(said[99]["line"], "line 98");
+    assert_eq!((&said[100]["hook"], &said[100]["left-out-lines"]), (&"before".into(), &21.into()));
+    let long = &said[101];
+    assert_eq!(long["line"].as_str().map(str::len), Some(1024));
+    assert_eq!((&long["hook"], &long["left-out-bytes"]), (&"after".into(), &3976.into()));
+    // Without it, commands write themselves.
+    let run = bench.run(&["migrate", "-q", "plan", "--before", "printf 'as\\tit is' >&2"]);
+    assert_eq!((run.code, &*run.err), (Some(0), "as\tit is"));
+}
+
+#[test]
+fn the_terminal_is_given_back_by_runs_that_end_with_an_error_or_a_panic() {
+    if !qemu::has("script") || !qemu::has("strace") {
+        return;
+    }
+    let bench = two_families();
+    scan_and_plan(&bench, &[]);
+    // Of a run; of what was opened for it; of what cannot be told.
+    for (words, code) in [
+        ("--before \"exit 1\"", "11"),
+        ("--control plan", "18"),
+        ("--metrics missing/numbers", "1"),
+    ] {
+        let live = Live::start(&bench, words);
+        assert_eq!(live.end(&bench), code, "{words}");
+    }
+    bench.ok(&["migrate", "-q", "--undo", "1", "plan"]);
+    // A thread that cannot be started is a panic of the standard library: here while the run is
+    // shown, whose threads are the first of all.
+    let program = env!("CARGO_BIN_EXE_calve");
+    let strace = "strace -f -qq -o trace -e trace=clone3 -e inject=clone3:error=EAGAIN:when=4";
+    let live = Live::of(&bench, &format!("{strace} {program} migrate --live plan"));
+    assert_eq!(live.end(&bench), "101");
 }

@@ -121,7 +121,7 @@ impl Families<'_> {
         records: &mut [ImageRecord],
     ) -> Result<()> {
         for record in records.iter() {
-            self.hooks.before(site, of(family, record)?.image)?;
+            self.hooks.before(site, of(family, record)?.image, self.tell)?;
         }
         for record in records.iter_mut() {
             stopped(site)?;
@@ -169,7 +169,7 @@ impl Families<'_> {
         }
         self.follow(site.run, family.number)?;
         for record in records.iter() {
-            self.hooks.after(site, of(family, record)?.image)?;
+            self.hooks.after(site, of(family, record)?.image, self.tell)?;
         }
         Ok(())
     }

@@ -100,7 +100,8 @@ pub(crate) fn carry_out(
         let window = window.map(|window| window.to_string()).unwrap_or_default();
         print::note(program, &format!("waiting for the hours {window}; --any-time does not"));
     }
-    let hooks = Hooks { before: args.before.clone(), after: args.after.clone() };
+    let hooks =
+        Hooks { before: args.before.clone(), after: args.after.clone(), are_heard: args.live };
     let flags = signals::install()?;
     let teller = Teller::new(args, plan, record.number, program)?;
     let window = teller.screen().map(|_| view::Window::open()).transpose()?;
