@@ -79,5 +79,7 @@ pub enum Outcome {
         problem: String,
         /// Whether it is half way, so that the next run has to go on with it.
         is_open: bool,
+        /// Whether it was left so three times for the same cause, and came no further.
+        is_stuck: bool,
     },
 }

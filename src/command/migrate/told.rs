@@ -305,8 +305,9 @@ fn document(event: &Event<'_>) -> Value {
             match outcome {
                 Outcome::Done { missing } => document["missing-bytes"] = json!(missing),
                 Outcome::Known => {}
-                Outcome::Failed { cause, problem, is_open } => {
+                Outcome::Failed { cause, problem, is_open, is_stuck } => {
                     document["is-open"] = json!(is_open);
+                    document["is-stuck"] = json!(is_stuck);
                     document["cause"] = json!(cause.word());
                     document["problem"] = json!(escaped(problem.as_bytes()));
                 }
@@ -345,7 +346,7 @@ pub(crate) fn summary(run: i64, summary: &Summary) -> Value {
         summary.failed.iter().map(|(cause, it)| (cause.word().into(), json!(it))).collect();
     json!({
         "run": run, "done": summary.done, "known": summary.known, "failed": failed,
-        "open": summary.open, "left": summary.left, "missing-bytes": summary.missing, "halted": summary.halted,
+        "open": summary.open, "stuck": summary.stuck, "left": summary.left, "missing-bytes": summary.missing, "halted": summary.halted,
         "is-spent": summary.is_spent, "followed": summary.followed,
     })
 }
