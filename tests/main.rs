@@ -17,6 +17,7 @@ mod hostile;
 #[cfg(not(debug_assertions))]
 mod instructions;
 mod interrupted;
+mod live;
 mod memory;
 mod migrate;
 mod moves;

@@ -311,10 +311,52 @@ fn a_family_that_is_half_way_is_told_with_its_reason_and_is_later_work() {
         (&"hook".into(), &1.into())
     );
     assert_eq!(merged["failed"], serde_json::json!([]));
+    // For the same cause, and as far: it is later work twice, and then nothing that a try alone mends.
+    bench.fails(75, "1 family could neither be migrated nor be taken back", &work);
+    for attempt in [3, 4] {
+        let said = bench.fails(
+            11,
+            "remove the cause, then the same again: calve work --plan plan --shard 0/1",
+            &work,
+        );
+        let text = format!("tried {attempt} times, and it came no further");
+        assert!(said.err.contains(&text), "{}", said.err);
+    }
+    let said = bench.fails(75, "1 of 1 shards are not finished", &["merge-reports", "plan.shards"]);
+    assert!(said.out.contains("left half way 3 times in a row"), "{}", said.out);
     // A result that did not read as its source stays one.
     let report = String::from_utf8(bench.read("plan.shards/shard-0-of-1.report")).expect("text");
     bench.write("other", report.replace("\"cause\":\"hook\"", "\"cause\":\"mismatch\"").as_bytes());
     bench.fails(17, "did not read as its source", &["merge-reports", "other"]);
+    // Without the cause the same command ends it.
+    bench.ok(&["work", "--plan", "plan", "--shard", "0/1"]);
+    bench.ok(&["merge-reports", "plan.shards"]);
+}
+
+#[test]
+fn a_family_that_is_half_taken_back_stays_so_until_that_can_be_ended() {
+    let bench = two_families();
+    let before = files(&bench.file("tree"));
+    scan_and_plan(&bench, &["--way", "convert"]);
+    // The topmost image is taken back, and the one below it cannot be.
+    let hook = "case $CALVE_IMAGE in *c.qcow) cp -p tree/b.qcow saved; \
+                printf x >>tree/b.qcow; exit 3;; esac";
+    let work = ["work", "--plan", "plan", "--shard", "0/1"];
+    bench.fails(75, "be taken back at once", &[&work[..], &["--after", hook]].concat());
+    assert_eq!((magic(&bench, "tree/b.qcow"), magic(&bench, "tree/c.qcow")), (3, 1));
+    // It is not the hook's failure any more, but that of taking it back, which begins to count.
+    for code in [75, 75, 11, 11] {
+        bench.fails(code, "is half way, and could not be taken back: ", &work);
+        assert_eq!((magic(&bench, "tree/b.qcow"), magic(&bench, "tree/c.qcow")), (3, 1));
+    }
+    let mut restore = Command::new("cp");
+    restore.args(["-p", "saved", "tree/b.qcow"]).current_dir(bench.path());
+    assert!(restore.status().expect("cp").success());
+    bench.ok(&work);
+    assert_eq!((magic(&bench, "tree/b.qcow"), magic(&bench, "tree/c.qcow")), (3, 3));
+    bench.ok(&["merge-reports", "plan.shards"]);
+    bench.ok(&["migrate", "-q", "--undo", "1", "plan.shards/shard-0-of-1.journal"]);
+    assert!(before == files(&bench.file("tree")), "not to the bit");
 }
 
 #[test]

@@ -56,7 +56,7 @@ pub(crate) fn seconds(
         copying: Copying::Read,
         verify: false,
         threads: NonZeroUsize::new(threads).unwrap_or(NonZeroUsize::MIN),
-        rate_limit: None,
+        pace: None,
     };
     let stop = AtomicBool::new(false);
     let control = Control { stop: &stop, progress: &|_| {} };

@@ -8,9 +8,10 @@ use std::fs::File;
 use std::io::Write;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use calve_convert::{
-    Base, Cache, Control, Copying, Filled, Loss, Options, Placement, Qcow2Options, Salvage,
+    Base, Cache, Control, Copying, Filled, Loss, Options, Pace, Placement, Qcow2Options, Salvage,
     Summary, TargetFormat,
 };
 use calve_disk::{Disk, Format, OpenOptions};
@@ -175,7 +176,7 @@ fn options(args: &ConvertArgs, numbers: &Numbers, new: &NewImage, base: Option<B
         },
         verify: args.verify,
         threads: numbers.threads,
-        rate_limit: numbers.rate_limit,
+        pace: Arc::new(Pace::new(numbers.rate_limit)),
     }
 }
 

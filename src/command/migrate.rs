@@ -46,7 +46,8 @@ pub(crate) fn run(args: &MigrateArgs, program: &str) -> Result<Code, Failure> {
     let words = (&args.carry, &understood);
     let (summary, told) = carry::carry_out(words, args.canary, plan, &journal, applied, program)?;
     let stopped = |_| Some(exit::stopped().next("run the same again to go on"));
-    let code = carry::code(&summary, stopped);
+    let again = format!("calve migrate {}", args.file.display());
+    let code = carry::code(&summary, &again, stopped);
     let told = told.and_then(|()| {
         let patch = match configurations.filter(|_| !args.apply_configs) {
             None => None,

@@ -59,8 +59,9 @@ pub(crate) fn run(args: &WorkArgs, program: &str) -> Result<Code, Failure> {
     let done =
         carry::carry_out((&args.carry, &understood), None, families, &journal, None, program);
     let journal = journal.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let again = again(args, shard);
     let code = match &done {
-        Ok((summary, _)) => carry::code(summary, |signal| stopped(signal, summary)),
+        Ok((summary, _)) => carry::code(summary, &again, |signal| stopped(signal, summary)),
         Err(failure) => Err(failure.clone()),
     };
     let why = code.as_ref().err().map(|failure| failure.text.clone());
@@ -76,6 +77,15 @@ pub(crate) fn run(args: &WorkArgs, program: &str) -> Result<Code, Failure> {
         }),
     };
     carry::ended(code, told, program)
+}
+
+/// The command that goes on with a shard.
+fn again(args: &WorkArgs, Shard { index, count }: Shard) -> String {
+    let mut text = format!("calve work --plan {} --shard {index}/{count}", args.plan.display());
+    if let Some(folder) = &args.journals {
+        text.push_str(&format!(" --journals {}", folder.display()));
+    }
+    text
 }
 
 /// The folder of a plan's journals, where none is named.

@@ -22,7 +22,6 @@ use crate::options::{
     TargetFormat,
 };
 use crate::output::Output;
-use crate::pace::Pace;
 use crate::run::{InTurn, Plan, Run};
 use crate::source::Source;
 use crate::turnstile::Turnstile;
@@ -108,7 +107,7 @@ pub fn convert_unnamed(
         plan,
         file: &output.file,
         control,
-        pace: Pace::new(options.rate_limit),
+        pace: &options.pace,
         mover,
         batches: Mutex::new(Batches::of(&source, longest_void, options.salvage)),
         placed: Turnstile::new(in_turn),

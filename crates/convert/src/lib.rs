@@ -31,4 +31,5 @@ pub use options::{
     Base, Cache, Control, Copying, EmptyFormat, Filled, Loss, Options, Phase, Placement, Progress,
     Qcow2Options, Salvage, Summary, TargetFormat,
 };
+pub use pace::Pace;
 pub use verify::digest;

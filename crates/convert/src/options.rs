@@ -2,10 +2,13 @@
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use calve_disk::Disk;
 use calve_disk::formats::qcow2::RecordedBacking;
 use calve_disk::units::ClusterSize;
+
+use crate::pace::Pace;
 
 /// What a conversion is asked to do.
 pub struct Options {
@@ -26,8 +29,8 @@ pub struct Options {
     pub verify: bool,
     /// Worker threads.
     pub threads: NonZeroUsize,
-    /// The most bytes to write in a second.
-    pub rate_limit: Option<u64>,
+    /// The most bytes to write in a second; other conversions may have the same.
+    pub pace: Arc<Pace>,
 }
 
 /// The format of the result.

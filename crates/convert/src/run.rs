@@ -30,7 +30,7 @@ pub(crate) struct Run<'a> {
     pub(crate) plan: Plan,
     pub(crate) file: &'a dyn StorageMut,
     pub(crate) control: &'a Control<'a>,
-    pub(crate) pace: Pace,
+    pub(crate) pace: &'a Pace,
     pub(crate) mover: Mover,
     pub(crate) batches: Mutex<Batches<'a>>,
     pub(crate) placed: Turnstile<InTurn>,
@@ -116,21 +116,22 @@ impl Run<'_> {
     pub(crate) fn write(&self, parts: &[&[u8]], at: HostOffset) -> Result<()> {
         let written = match self.pace.portion() {
             None => self.file.write_all_at(parts, at),
-            Some(portion) => self.write_slowly(parts, at, portion),
+            Some(_) => self.write_slowly(parts, at),
         };
         Ok(written.map_err(|source| DiskError::io("writing", self.file, at, source))?)
     }
 
-    fn write_slowly(
-        &self,
-        parts: &[&[u8]],
-        mut at: HostOffset,
-        portion: usize,
-    ) -> std::io::Result<()> {
-        for bytes in parts.iter().flat_map(|part| part.chunks(portion)) {
-            self.pace.wait_for(bytes.len(), self.control.stop);
-            self.file.write_at(bytes, at)?;
-            at = at + bytes.len() as u64;
+    fn write_slowly(&self, parts: &[&[u8]], mut at: HostOffset) -> std::io::Result<()> {
+        for part in parts {
+            let mut left = *part;
+            while !left.is_empty() {
+                // It may be another one each time.
+                let portion = self.pace.portion().unwrap_or(usize::MAX);
+                let (bytes, rest) = left.split_at(portion.min(left.len()));
+                self.pace.wait_for(bytes.len(), self.control.stop);
+                self.file.write_at(bytes, at)?;
+                (at, left) = (at + bytes.len() as u64, rest);
+            }
         }
         Ok(())
     }
@@ -171,6 +172,7 @@ impl Run<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
     use std::sync::atomic::AtomicBool;
 
     use calve_disk::formats::qcow1::Qcow1Image;
@@ -194,7 +196,7 @@ mod tests {
             copying: Copying::Auto,
             verify: false,
             threads: NonZeroUsize::new(3).unwrap(),
-            rate_limit: None,
+            pace: Arc::default(),
         };
         let stop = AtomicBool::new(false);
         let run = Run {
@@ -212,7 +214,7 @@ mod tests {
             },
             file,
             control: &Control { stop: &stop, progress: &|_| {} },
-            pace: Pace::new(None),
+            pace: &options.pace,
             mover,
             batches: Mutex::new(Batches::of(&source, 1 << 62, Salvage::Refuse)),
             placed: Turnstile::new(InTurn {

@@ -76,6 +76,10 @@ pub enum Error {
         /// What failed when that was to be taken back.
         second: Box<Error>,
     },
+    /// It was to be taken back from where an earlier run had left it, and could not be: the next run
+    /// tries again, and nothing is lost.
+    #[error("is half way, and could not be taken back: {0}")]
+    Unreturned(Box<Error>),
     /// All of the family is migrated, and an original could not be given up: the next run tries again.
     #[error("is migrated, and its original could not be given up: {0}")]
     Unreleased(Box<Error>),
@@ -188,6 +192,7 @@ impl Error {
             Self::Hook { .. } => Cause::Hook,
             Self::Journal { .. } => Cause::Host,
             Self::HalfWay { failure, .. }
+            | Self::Unreturned(failure)
             | Self::Unreleased(failure)
             | Self::Unfollowed(failure) => failure.cause(),
             Self::Stopped => Cause::Stopped,

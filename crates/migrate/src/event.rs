@@ -30,6 +30,30 @@ pub enum Event<'a> {
         /// The configuration.
         path: &'a Path,
     },
+    /// A hook said a line on standard error, where that is told.
+    Said {
+        /// The family's number.
+        family: u64,
+        /// The image.
+        path: &'a Path,
+        /// Which hook.
+        hook: &'static str,
+        /// The line, or the beginning of a long one: 1024 bytes at most.
+        line: &'a [u8],
+        /// Bytes that it has behind that.
+        cut: u64,
+    },
+    /// A hook that has ended said more lines than the hundred that were told.
+    Unsaid {
+        /// The family's number.
+        family: u64,
+        /// The image.
+        path: &'a Path,
+        /// Which hook.
+        hook: &'static str,
+        /// How many more.
+        lines: u64,
+    },
     /// No further family begins.
     Halted {
         /// Why.
@@ -55,5 +79,7 @@ pub enum Outcome {
         problem: String,
         /// Whether it is half way, so that the next run has to go on with it.
         is_open: bool,
+        /// Whether it was left so three times for the same cause, and came no further.
+        is_stuck: bool,
     },
 }

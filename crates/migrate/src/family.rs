@@ -14,6 +14,10 @@ use crate::journal::{FamilyState, ImageRecord, ImageState, Journal};
 use crate::step::{self, Of, Site};
 use crate::stores::Stores;
 
+/// So many times a family may be left half way for the same cause, and as far, until nothing is
+/// expected of another try without somebody's help.
+const MOST_ATTEMPTS: u64 = 3;
+
 /// What is needed to migrate families.
 pub(crate) struct Families<'a> {
     pub(crate) journal: &'a Mutex<Journal>,
@@ -59,34 +63,53 @@ impl Families<'_> {
                     // It was being taken back.
                     true => self
                         .back(site.run, &mut records, false)
+                        .map_err(unreturned)
                         .and_then(|_| self.anew(site, family)),
                     false => self.switched(site, family, records),
                 }
             }
             Some(FamilyState::Preparing) => {
                 let records = self.journal().images(site.run, family.number)?;
-                for record in &records {
-                    step::discard(self.stores, record)?;
-                }
-                self.anew(site, family)
+                let discarded =
+                    records.iter().try_for_each(|record| step::discard(self.stores, record));
+                discarded.map_err(unreturned).and_then(|()| self.anew(site, family))
             }
             Some(FamilyState::Failed | FamilyState::Undone) | None => self.anew(site, family),
         };
         match done {
-            Ok(missing) => Ok(Outcome::Done { missing }),
+            Ok(missing) => {
+                self.journal().forget_attempts(site.run, family.number)?;
+                Ok(Outcome::Done { missing })
+            }
             Err(error @ Error::Journal { .. }) => Err(error),
-            Err(error) => {
-                let (cause, problem) = (error.cause(), error.to_string());
-                let is_open = matches!(error, Error::HalfWay { .. } | Error::Unreleased(_));
-                if !matches!(error, Error::Unfollowed(_)) {
-                    let (journal, number) = (self.journal(), family.number);
-                    let known = journal.family(site.run, number)?.filter(|_| is_open);
-                    let state = known.map_or(FamilyState::Failed, |known| known.state);
-                    journal.set_family(site.run, number, state, Some((cause, &*problem)))?;
-                }
-                Ok(Outcome::Failed { cause, problem, is_open })
+            Err(error) => self.failed(site, family, &error),
+        }
+    }
+
+    /// Notes a failure, and how often a family was left half way by it.
+    fn failed(&self, site: &Site<'_>, family: &Family, error: &Error) -> Result<Outcome> {
+        let (cause, mut problem) = (error.cause(), error.to_string());
+        let is_open =
+            matches!(error, Error::HalfWay { .. } | Error::Unreturned(_) | Error::Unreleased(_));
+        let (journal, number) = (self.journal(), family.number);
+        let mut is_stuck = false;
+        // Whoever asked for the end did not see what comes of it.
+        if is_open && !site.stop.load(Ordering::Relaxed) {
+            let attempts = journal.count_attempt(site.run, number, cause)?;
+            is_stuck = attempts >= MOST_ATTEMPTS;
+            if is_stuck {
+                problem.push_str(&format!("; tried {attempts} times, and it came no further"));
             }
         }
+        if !is_open {
+            journal.forget_attempts(site.run, number)?;
+        }
+        if !matches!(error, Error::Unfollowed(_)) {
+            let known = journal.family(site.run, number)?.filter(|_| is_open);
+            let state = known.map_or(FamilyState::Failed, |known| known.state);
+            journal.set_family(site.run, number, state, Some((cause, &*problem)))?;
+        }
+        Ok(Outcome::Failed { cause, problem, is_open, is_stuck })
     }
 
     fn anew(&self, site: &Site<'_>, family: &Family) -> Result<u64> {
@@ -129,7 +152,7 @@ impl Families<'_> {
         records: &mut [ImageRecord],
     ) -> Result<()> {
         for record in records.iter() {
-            self.hooks.before(site, of(family, record)?.image)?;
+            self.hooks.before(site, of(family, record)?.image, self.tell)?;
         }
         for record in records.iter_mut() {
             stopped(site)?;
@@ -181,7 +204,7 @@ impl Families<'_> {
         }
         self.follow(site.run, family.number)?;
         for record in records.iter() {
-            self.hooks.after(site, of(family, record)?.image)?;
+            self.hooks.after(site, of(family, record)?.image, self.tell)?;
         }
         Ok(())
     }
@@ -221,6 +244,14 @@ impl Families<'_> {
             }
         }
         configurations::back(self.journal, run, family)
+    }
+}
+
+/// A family that an earlier run has left stays so.
+fn unreturned(error: Error) -> Error {
+    match error {
+        error @ Error::Journal { .. } => error,
+        error => Error::Unreturned(Box::new(error)),
     }
 }
 

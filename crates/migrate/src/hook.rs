@@ -1,5 +1,7 @@
 //! Commands of the user's that run before and after an image is migrated.
 
+mod ear;
+
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,7 +14,9 @@ use rustix::process::{
 };
 
 use crate::error::{Error, Result};
+use crate::event::Event;
 use crate::step::Site;
+use ear::{Ear, Heard};
 
 /// How often it is looked whether a command has ended.
 const STEP: Duration = Duration::from_millis(10);
@@ -40,20 +44,32 @@ pub struct Hooks {
     pub before: Option<String>,
     /// When all images of its family are migrated.
     pub after: Option<String>,
+    /// Whether what they say on standard error is told as events, within bounds, rather than written
+    /// to that of this program.
+    pub are_heard: bool,
 }
+
+/// Who is told of what they say.
+type Tell<'a> = &'a (dyn Fn(&Event<'_>) + Sync);
 
 impl Hooks {
-    pub(crate) fn before(&self, site: &Site<'_>, image: &Image) -> Result<()> {
-        call("before", self.before.as_deref(), site, image)
+    pub(crate) fn before(&self, site: &Site<'_>, image: &Image, tell: Tell<'_>) -> Result<()> {
+        let heard = self.are_heard.then_some(tell);
+        self.before.as_deref().map_or(Ok(()), |it| call(("before", it), site, image, heard))
     }
 
-    pub(crate) fn after(&self, site: &Site<'_>, image: &Image) -> Result<()> {
-        call("after", self.after.as_deref(), site, image)
+    pub(crate) fn after(&self, site: &Site<'_>, image: &Image, tell: Tell<'_>) -> Result<()> {
+        let heard = self.are_heard.then_some(tell);
+        self.after.as_deref().map_or(Ok(()), |it| call(("after", it), site, image, heard))
     }
 }
 
-fn call(hook: &'static str, command: Option<&str>, site: &Site<'_>, image: &Image) -> Result<()> {
-    let Some(command) = command else { return Ok(()) };
+fn call(
+    (hook, command): (&'static str, &str),
+    site: &Site<'_>,
+    image: &Image,
+    tell: Option<Tell<'_>>,
+) -> Result<()> {
     let path = &image.path.0;
     let failed = |what: String| Error::Hook { path: path.clone(), hook, what };
     calve_disk::open::expect_lingering_locks();
@@ -66,11 +82,29 @@ fn call(hook: &'static str, command: Option<&str>, site: &Site<'_>, image: &Imag
         .stdin(Stdio::null())
         // What it says is no part of what this program prints.
         .stdout(Stdio::null())
+        .stderr(if tell.is_some() { Stdio::piped() } else { Stdio::inherit() })
         // What it starts is ended with it.
         .process_group(0)
         .spawn()
         .map_err(|error| failed(format!("could not be started: {error}")))?;
-    let ended = ended(&mut child, site.stop);
+    let told = |heard: Heard<'_>| {
+        let family = image.family;
+        let event = match heard {
+            Heard::Line(line, cut) => Event::Said { family, path, hook, line, cut },
+            Heard::Untold(lines) => Event::Unsaid { family, path, hook, lines },
+        };
+        tell.into_iter().for_each(|tell| tell(&event));
+    };
+    let ear = child.stderr.take().map(|pipe| Ear::new(pipe, &told)).transpose();
+    let ended = match ear {
+        Ok(mut ear) => {
+            let ended = ended(&mut child, site.stop, ear.as_mut());
+            ear.into_iter().for_each(Ear::end);
+            ended
+        }
+        // It is ended and not left alone: nobody would hear it.
+        Err(error) => child.kill().and_then(|()| child.wait()).and(Err(error)),
+    };
     match ended.map_err(|error| failed(format!("could not be waited for: {error}")))? {
         Ended::With(status) if status.success() => Ok(()),
         Ended::With(status) => Err(failed(format!("ended with {status}"))),
@@ -91,7 +125,11 @@ enum Ended {
     AtTerminal,
 }
 
-fn ended(child: &mut Child, stop: &AtomicBool) -> std::io::Result<Ended> {
+fn ended(
+    child: &mut Child,
+    stop: &AtomicBool,
+    mut ear: Option<&mut Ear<'_>>,
+) -> std::io::Result<Ended> {
     let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
     let group = group.ok_or(std::io::ErrorKind::InvalidData)?;
     let mut status = None;
@@ -123,6 +161,8 @@ fn ended(child: &mut Child, stop: &AtomicBool) -> std::io::Result<Ended> {
                 child.wait()?;
                 return Ok(Ended::AtTerminal);
             }
+            // One that says much does not wait to be heard.
+            _ if ear.as_mut().is_some_and(|ear| ear.listen()) => {}
             _ => std::thread::sleep(STEP),
         }
     }

@@ -1,6 +1,7 @@
 //! The journal: how far each family and each image of a run is, in a file of SQLite, which may be
 //! that of the catalogue. What is written here is on the medium before a file is touched.
 
+mod attempts;
 mod reading;
 
 use std::collections::BTreeSet;

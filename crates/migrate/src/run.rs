@@ -55,6 +55,8 @@ pub struct Summary {
     pub failed: BTreeMap<Cause, u64>,
     /// Those of them that are half way instead: the next run goes on with these.
     pub open: u64,
+    /// Those of them that were left so three times for the same cause: another try alone will not do.
+    pub stuck: u64,
     /// Families that were not begun.
     pub left: u64,
     /// Whether some were not begun because the budget was used up.
@@ -241,7 +243,6 @@ impl Run<'_> {
         let settings = self.dials.now();
         let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
         let jobs = settings.jobs.max(1);
-        let share = u64::try_from(jobs).unwrap_or(1);
         Site {
             run: self.record.number,
             kept: &self.record.kept,
@@ -249,7 +250,7 @@ impl Run<'_> {
             stop: self.stop,
             digests: self.limits.digests,
             threads: NonZeroUsize::new(processors / jobs).unwrap_or(NonZeroUsize::MIN),
-            rate: settings.rate.map(|rate| (rate / share).max(1)),
+            pace: self.dials.pace(),
         }
     }
 
@@ -262,8 +263,9 @@ impl Run<'_> {
             }
             Outcome::Known => summary.known += 1,
             Outcome::Failed { cause: Cause::Stopped, is_open: false, .. } => summary.left += 1,
-            Outcome::Failed { cause, problem, is_open } => {
+            Outcome::Failed { cause, problem, is_open, is_stuck } => {
                 summary.open += u64::from(*is_open);
+                summary.stuck += u64::from(*is_stuck);
                 *summary.failed.entry(*cause).or_default() += 1;
                 let why = self.halts((*cause, problem), &summary);
                 if let Some(why) = why.filter(|_| summary.halted.is_none()) {

@@ -13,8 +13,10 @@ mod upgrade;
 
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use calve_convert::Pace;
 use calve_disk::{Format, OpenOptions};
 use calve_plan::{Family, Image, Kept, Strategy};
 use calve_upgrade::Time;
@@ -35,8 +37,8 @@ pub(crate) struct Site<'a> {
     pub(crate) digests: bool,
     /// Threads for one image.
     pub(crate) threads: NonZeroUsize,
-    /// Bytes a second that one conversion may write.
-    pub(crate) rate: Option<u64>,
+    /// What all conversions together may write.
+    pub(crate) pace: &'a Arc<Pace>,
 }
 
 /// An image, and the family that it is of.

@@ -101,7 +101,8 @@ pub(crate) fn carry_out(
         let window = window.map(|window| window.to_string()).unwrap_or_default();
         print::note(program, &format!("waiting for the hours {window}; --any-time does not"));
     }
-    let hooks = Hooks { before: args.before.clone(), after: args.after.clone() };
+    let hooks =
+        Hooks { before: args.before.clone(), after: args.after.clone(), are_heard: args.live };
     let flags = signals::install()?;
     let teller = Teller::new(args, plan, record.number, program)?;
     let window = teller.screen().map(|_| view::Window::open()).transpose()?;
@@ -185,9 +186,11 @@ pub(crate) fn line(of: &str, summary: &Summary) -> String {
     print::wrapped(&line, 0)
 }
 
-/// What a run ends with; `stopped` is what a signal makes of it.
+/// What a run ends with; `again` is the command that goes on with it, and `stopped` what a signal makes
+/// of it.
 pub(crate) fn code(
     summary: &Summary,
+    again: &str,
     stopped: impl FnOnce(u8) -> Option<Failure>,
 ) -> Result<Code, Failure> {
     if summary.failed.contains_key(&Cause::Mismatch) {
@@ -198,8 +201,9 @@ pub(crate) fn code(
     if let Some(failure) = signals::received().and_then(stopped) {
         return Err(failure);
     }
-    if summary.open > 0 {
-        let families = families(summary.open);
+    let open = summary.open.saturating_sub(summary.stuck);
+    if open > 0 {
+        let families = families(open);
         let text = format!("{families} could neither be migrated nor be taken back at once");
         return Err(Failure::new(Code::Later, text)
             .next("nothing is lost; run the same again to go on from there"));
@@ -215,6 +219,12 @@ pub(crate) fn code(
     if summary.left > 0 {
         let text = format!("stopped: {} families were not begun", summary.left);
         return Err(Failure::new(Code::Partly, text).next("run the same again to go on"));
+    }
+    if summary.stuck > 0 {
+        let families = families(summary.stuck);
+        let text = format!("{families} left half way 3 times in a row, for the cause that is told");
+        return Err(Failure::new(Code::Partly, text)
+            .next(format!("nothing is lost; remove the cause, then the same again: {again}")));
     }
     if summary.failures() > 0 {
         return Ok(Code::Partly);

@@ -46,8 +46,37 @@ struct State {
     /// When the file for Prometheus was written last.
     written: Option<Instant>,
     problem: Option<Failure>,
-    /// The last lines for people that wait until the terminal is free, and how many there were.
-    held: (VecDeque<String>, usize),
+    /// Lines for people that wait until the terminal is free, and those of commands, which have
+    /// room of their own: one that says much hides no failure.
+    held: Held,
+    said: Held,
+}
+
+/// The last lines of a kind, and how many there were.
+#[derive(Default)]
+struct Held {
+    lines: VecDeque<String>,
+    count: usize,
+}
+
+impl Held {
+    fn add(&mut self, line: String) {
+        self.lines.push_back(line);
+        self.count += 1;
+        if self.lines.len() > MOST_HELD {
+            self.lines.pop_front();
+        }
+    }
+
+    /// Tells them; `where_all` is who has those that are left out.
+    fn tell(self, program: &str, where_all: &str) {
+        let missing = self.count - self.lines.len();
+        if missing > 0 {
+            let text = format!("{missing} earlier lines are left out here: {where_all}");
+            print::note(program, &text);
+        }
+        self.lines.iter().for_each(|line| print::line(line));
+    }
 }
 
 /// Numbers of a run.
@@ -85,8 +114,15 @@ impl Teller {
             bytes: meant.map(Family::bytes).sum(),
             ..Counts::default()
         };
-        let held = (VecDeque::new(), 0);
-        let state = State { events, sequence: 0, counts, written: None, problem: None, held };
+        let state = State {
+            events,
+            sequence: 0,
+            counts,
+            written: None,
+            problem: None,
+            held: Held::default(),
+            said: Held::default(),
+        };
         Ok(Self {
             program: program.to_owned(),
             run,
@@ -120,8 +156,11 @@ impl Teller {
         state.append(self.run, document);
         match (self.line(event), &self.screen) {
             (Some(line), None) => print::line(&line),
-            (Some(line), Some(_)) => state.hold(line),
+            (Some(line), Some(_)) => state.held.add(line),
             (None, _) => {}
+        }
+        if let Some(line) = said(event) {
+            state.said.add(line);
         }
         if let Some(screen) = &self.screen {
             screen.lock().unwrap_or_else(PoisonError::into_inner).take(event);
@@ -140,15 +179,8 @@ impl Teller {
         document["event"] = json!("summary");
         state.append(self.run, document);
         self.write_metrics(&mut state);
-        let (lines, count) = std::mem::take(&mut state.held);
-        if count > lines.len() {
-            let text = format!(
-                "{} earlier lines are left out here: the journal has all",
-                count - lines.len()
-            );
-            print::note(&self.program, &text);
-        }
-        lines.iter().for_each(|line| print::line(line));
+        std::mem::take(&mut state.said).tell(&self.program, "--events keeps all of a next run");
+        std::mem::take(&mut state.held).tell(&self.program, "the journal has all");
         state.problem.take().map_or(Ok(()), Err)
     }
 
@@ -218,17 +250,7 @@ impl State {
                     Outcome::Failed { .. } => counts.failed += 1,
                 }
             }
-            Event::Followed { .. } | Event::Halted { .. } => {}
-        }
-    }
-
-    /// Keeps a line until the terminal is free.
-    fn hold(&mut self, line: String) {
-        let (lines, count) = &mut self.held;
-        lines.push_back(line);
-        *count += 1;
-        if lines.len() > MOST_HELD {
-            lines.pop_front();
+            _ => {}
         }
     }
 
@@ -242,6 +264,23 @@ impl State {
             let error = calve_disk::Error::host("writing", path, error);
             self.problem.get_or_insert_with(|| error.into());
         }
+    }
+}
+
+/// What a command said, as a line for people.
+pub(super) fn said(event: &Event<'_>) -> Option<String> {
+    match event {
+        Event::Said { family, hook, line, cut, .. } => {
+            let more = match cut {
+                0 => String::new(),
+                bytes => format!(" ({bytes} more bytes)"),
+            };
+            Some(format!("family {family}, {hook}: {}{more}", escaped(line)))
+        }
+        Event::Unsaid { family, hook, lines, .. } => {
+            Some(format!("family {family}, {hook}: {lines} more lines are left out"))
+        }
+        _ => None,
     }
 }
 
@@ -266,8 +305,9 @@ fn document(event: &Event<'_>) -> Value {
             match outcome {
                 Outcome::Done { missing } => document["missing-bytes"] = json!(missing),
                 Outcome::Known => {}
-                Outcome::Failed { cause, problem, is_open } => {
+                Outcome::Failed { cause, problem, is_open, is_stuck } => {
                     document["is-open"] = json!(is_open);
+                    document["is-stuck"] = json!(is_stuck);
                     document["cause"] = json!(cause.word());
                     document["problem"] = json!(escaped(problem.as_bytes()));
                 }
@@ -277,6 +317,24 @@ fn document(event: &Event<'_>) -> Value {
         Event::Followed { family, path } => {
             let path = escaped(path.as_os_str().as_encoded_bytes());
             json!({ "event": "followed", "family": family, "configuration": path })
+        }
+        Event::Said { family, path, hook, line, cut } => {
+            let path = escaped(path.as_os_str().as_encoded_bytes());
+            let mut document = json!({
+                "event": "said", "family": family, "image": path, "hook": hook,
+                "line": escaped(line),
+            });
+            if *cut > 0 {
+                document["left-out-bytes"] = json!(cut);
+            }
+            document
+        }
+        Event::Unsaid { family, path, hook, lines } => {
+            let path = escaped(path.as_os_str().as_encoded_bytes());
+            json!({
+                "event": "said", "family": family, "image": path, "hook": hook,
+                "left-out-lines": lines,
+            })
         }
         Event::Halted { why } => json!({ "event": "halted", "why": why }),
     }
@@ -288,7 +346,7 @@ pub(crate) fn summary(run: i64, summary: &Summary) -> Value {
         summary.failed.iter().map(|(cause, it)| (cause.word().into(), json!(it))).collect();
     json!({
         "run": run, "done": summary.done, "known": summary.known, "failed": failed,
-        "open": summary.open, "left": summary.left, "missing-bytes": summary.missing, "halted": summary.halted,
+        "open": summary.open, "stuck": summary.stuck, "left": summary.left, "missing-bytes": summary.missing, "halted": summary.halted,
         "is-spent": summary.is_spent, "followed": summary.followed,
     })
 }

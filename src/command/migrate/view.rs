@@ -174,7 +174,7 @@ fn wish(key: KeyEvent, screen: &mut Screen) -> Option<Wish> {
     match (key.code, key.modifiers.contains(KeyModifiers::CONTROL)) {
         (KeyCode::Char('c'), true) => Some(Wish::Interrupt),
         (KeyCode::Char('z'), true) => Some(Wish::Suspend),
-        // What a hook says on standard error is on the screen too.
+        // What another process writes to the terminal is on the screen too.
         (KeyCode::Char('l'), true) => Some(Wish::Redraw),
         (_, true) => None,
         (KeyCode::Char(pressed), false) => screen.press(pressed),

@@ -67,7 +67,7 @@ pub(super) fn run(image: &Image, plan: &Plan, args: &UpgradeArgs) -> Result<(), 
         copying: Copying::Read,
         verify: true,
         threads: convert::threads(None)?,
-        rate_limit: None,
+        pace: std::sync::Arc::default(),
     };
     let flags = signals::install()?;
     let control = Control { stop: &flags.stop, progress: &|_| {} };

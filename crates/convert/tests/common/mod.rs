@@ -49,7 +49,7 @@ pub(crate) fn options(format: TargetFormat, threads: usize) -> Options {
         copying: Copying::Auto,
         verify: false,
         threads: NonZeroUsize::new(threads).expect("at least one"),
-        rate_limit: None,
+        pace: std::sync::Arc::default(),
     }
 }
 

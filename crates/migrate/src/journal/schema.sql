@@ -24,6 +24,17 @@ CREATE TABLE IF NOT EXISTS migrated_family (
     PRIMARY KEY (run, number)
 ) WITHOUT ROWID;
 
+-- Families that were left half way: what kept them so the last time, how far they were, and how often
+-- that was the same in a row.
+CREATE TABLE IF NOT EXISTS stuck_family (
+    run INTEGER NOT NULL REFERENCES migration,
+    number INTEGER NOT NULL,
+    cause TEXT NOT NULL,
+    progress TEXT NOT NULL,
+    attempts INTEGER NOT NULL,
+    PRIMARY KEY (run, number)
+) WITHOUT ROWID;
+
 CREATE TABLE IF NOT EXISTS migrated_image (
     run INTEGER NOT NULL REFERENCES migration,
     family INTEGER NOT NULL,

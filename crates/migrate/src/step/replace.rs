@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use calve_convert::{
     Base, Cache, Control, Copying, Options, Placement, Qcow2Options, Salvage, TargetFormat,
@@ -66,7 +67,7 @@ pub(super) fn convert(site: &Site<'_>, of: Of<'_>, staged: &Path) -> Result<Opti
         copying: Copying::Auto,
         verify: true,
         threads: site.threads,
-        rate_limit: site.rate,
+        pace: Arc::clone(site.pace),
     };
     let control = Control { stop: site.stop, progress: &|_| {} };
     Ok(calve_convert::convert(vec![disk], staged, &options, &control)?.blake3)

@@ -136,12 +136,14 @@ impl Pen {
         text
     }
 
-    /// Devices, what is active and what failed, as much of each as there is room for.
+    /// Devices, what is active, what failed and what commands said last, as much of each as there is room for.
     fn lists(&self, screen: &Screen, area: Rect) -> Vec<Line<'static>> {
-        let room = usize::from(area.height).saturating_sub(3);
+        let titles = if screen.said.is_empty() { 3 } else { 4 };
+        let room = usize::from(area.height).saturating_sub(titles);
         let failed = screen.failed.len().min(room / 3);
         let devices = screen.devices.len().min(room / 3);
-        let active = room.saturating_sub(failed + devices);
+        let said = screen.said.len().min(room / 4);
+        let active = room.saturating_sub(failed + devices + said);
         let mut lines = self.list(
             format!("{:<14}{:>8}{:>8}{:>8}", "device", "active", "left", "over"),
             devices,
@@ -173,6 +175,12 @@ impl Pen {
                 Line::from(vec![self.colored(text, Color::Red), Span::raw(cut_end(&it.last, rest))])
             }),
         ));
+        if !screen.said.is_empty() {
+            let last = screen.said.len().saturating_sub(said);
+            let shown: Vec<_> = screen.said.iter().skip(last).collect();
+            let shown = shown.into_iter().map(|line| Line::raw(cut_end(line, self.width)));
+            lines.extend(self.list("commands".into(), said, shown));
+        }
         lines
     }
 

@@ -7,8 +7,13 @@ use calve_disk::open::escaped;
 use calve_migrate::{Event, Outcome, Settings};
 use calve_plan::{Family, Plan, Strategy};
 
+use crate::command::migrate::told;
+
 /// Seconds of which it is remembered how many bytes each had.
 const HISTORY: usize = 60;
+
+/// Lines of commands that are remembered.
+const SAID: usize = 20;
 
 /// What a key asks for.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -105,6 +110,8 @@ pub(in crate::command::migrate) struct Screen {
     pub(super) devices: BTreeMap<u64, Load>,
     pub(super) failed: BTreeMap<&'static str, Failed>,
     pub(super) halted: Option<String>,
+    /// What commands said last, harmless.
+    pub(super) said: VecDeque<String>,
     /// Whether it is asked if the run is to stop.
     pub(super) asks: bool,
     pub(super) is_stopping: bool,
@@ -149,6 +156,7 @@ impl Screen {
             devices: loads,
             failed: BTreeMap::new(),
             halted: None,
+            said: VecDeque::new(),
             asks: false,
             is_stopping: false,
             settings: None,
@@ -183,9 +191,15 @@ impl Screen {
                 self.over.add(Work::of(family));
                 self.end(family, outcome);
             }
+            Event::Halted { why } => self.halted = Some(escaped(why.as_bytes())),
+            Event::Said { .. } | Event::Unsaid { .. } => {
+                self.said.extend(told::said(event));
+                while self.said.len() > SAID {
+                    self.said.pop_front();
+                }
+            }
             // What follows a family is told at the end.
             Event::Followed { .. } => {}
-            Event::Halted { why } => self.halted = Some(escaped(why.as_bytes())),
         }
     }
 

@@ -79,6 +79,7 @@ fn half(plan: &Plan) -> Screen {
             2 => Outcome::Known,
             5 | 9 => Outcome::Failed {
                 is_open: false,
+                is_stuck: false,
                 cause: Cause::NoSpace,
                 problem: "/srv/\u{1b}]0;title\u{7}: no room, and a long line about it".into(),
             },
