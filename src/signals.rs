@@ -70,13 +70,22 @@ fn handlers() -> Result<&'static Flags, Failure> {
             signal_hook::flag::register_usize(signal, Arc::clone(&flags.signal), number)?;
             signal_hook::flag::register(signal, Arc::clone(&flags.stop))?;
         }
-        // A file that may not grow further is an error of the write; the signal would end the
-        // program before it could clean up.
-        signal_hook::flag::register(SIGXFSZ, Arc::default())?;
+        outlive_full_files()?;
         signal_hook::flag::register(SIGUSR1, Arc::clone(&flags.tell)).map(drop)
     };
     install().map_err(not_installed)?;
     Ok(flags)
+}
+
+/// Makes that a file may not grow further an error of the write. The signal would end the process
+/// before it could clean up, or tell.
+fn outlive_full_files() -> std::io::Result<()> {
+    signal_hook::flag::register(SIGXFSZ, Arc::default()).map(drop)
+}
+
+/// The same and nothing else, for a worker that fills a file.
+pub(crate) fn install_for_filling() -> Result<(), Failure> {
+    outlive_full_files().map_err(not_installed)
 }
 
 /// Has SIGUSR1 handled, and no other: for what leaves nothing behind, so that the others may end it

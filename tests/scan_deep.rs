@@ -149,3 +149,26 @@ fn a_full_folder_of_temporary_files_is_a_problem_of_today_and_no_damage() {
     }
     assert_eq!(bench.names().iter().filter(|name| name.starts_with(".tmp")).count(), 0);
 }
+
+#[test]
+fn a_limit_on_the_length_of_files_is_a_problem_too_and_ends_no_worker() {
+    let bench = bench();
+    for sandbox in ["--sandbox=auto", "--sandbox=off"] {
+        // In units of 512 bytes or more.
+        let script = "ulimit -f 64; exec \"$0\" \"$@\"";
+        let output = Command::new("sh")
+            .current_dir(bench.path())
+            .args(["-c", script, env!("CARGO_BIN_EXE_calve")])
+            .args(["scan", sandbox, "--deep", "--output", "jsonl", "tree"])
+            .output();
+        let said = Said::of(&output.expect("a shell"));
+        assert_eq!(said.code, Some(4), "{}{}", said.out, said.err);
+        let told = members(&said).into_iter().filter(|(_, _, problem)| problem.is_some());
+        let told: Vec<_> = told.collect();
+        assert_eq!(told.len(), 6, "{}", said.out);
+        for (name, class, problem) in told {
+            assert_eq!(class, "v1", "{name}");
+            assert!(problem.expect("told").contains("File too large"), "{name}");
+        }
+    }
+}

@@ -4,6 +4,7 @@
 use std::io;
 use std::num::NonZeroUsize;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
@@ -56,7 +57,7 @@ pub(crate) fn seconds(
         copying: Copying::Read,
         verify: false,
         threads: NonZeroUsize::new(threads).unwrap_or(NonZeroUsize::MIN),
-        pace: None,
+        pace: Arc::default(),
     };
     let stop = AtomicBool::new(false);
     let control = Control { stop: &stop, progress: &|_| {} };

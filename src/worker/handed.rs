@@ -248,6 +248,9 @@ pub(crate) fn serve(spools: bool) -> Result<Code, Failure> {
     let inherited =
         Inherited::look().map_err(|error| failed("looking at the open descriptors", error))?;
     inherited.close();
+    if spools {
+        signals::install_for_filling()?;
+    }
     let confinement = Confinement {
         limits: limits(),
         folders: Vec::new(),
