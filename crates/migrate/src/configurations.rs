@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::Mutex;
 
 use calve_disk::Format;
@@ -30,8 +31,10 @@ const STORAGES: &str = "storage.cfg";
 /// Configurations that name images of a plan.
 #[derive(Debug, Default)]
 pub struct Configurations {
-    /// Each, and the families whose images it names.
-    files: BTreeMap<PathBuf, BTreeSet<u64>>,
+    /// Each that names an image of a family.
+    files: BTreeSet<Arc<Path>>,
+    /// Those that name images of a family, by its number, in order.
+    by_family: BTreeMap<u64, Vec<Arc<Path>>>,
     /// The storages of Proxmox VE: the file's bytes.
     storages: Vec<u8>,
     notes: Vec<Noted>,
@@ -94,7 +97,11 @@ impl Configurations {
             let of = |edit: &calve_references::Edit| families.get(&*edit.image).copied();
             let named: BTreeSet<u64> = rewritten.edits.iter().filter_map(of).collect();
             if !named.is_empty() {
-                found.files.insert(path, named);
+                let path: Arc<Path> = path.into();
+                for family in named {
+                    found.by_family.entry(family).or_default().push(Arc::clone(&path));
+                }
+                found.files.insert(path);
             }
         }
         Ok(found)
@@ -135,7 +142,7 @@ impl Configurations {
         };
         let storages = Storages::parse(&self.storages);
         let mut patches = Patches::default();
-        for path in self.files.keys() {
+        for path in &self.files {
             let Some(old) = read(path)? else { continue };
             let new = rewritten(path, &old, &migrated, &storages)?;
             if let Some(new) = new.and_then(|new| new.bytes) {

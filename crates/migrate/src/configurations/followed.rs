@@ -34,9 +34,8 @@ pub(crate) fn follow(
     run: i64,
     family: u64,
 ) -> Result<Vec<PathBuf>> {
-    let naming = configurations.files.iter().filter(|(_, families)| families.contains(&family));
     let mut followed = Vec::new();
-    for (path, _) in naming {
+    for path in configurations.by_family.get(&family).into_iter().flatten() {
         let known = lock(journal).following(run, path)?;
         if let Some(known) = known.as_ref().filter(|known| known.families.contains(&family)) {
             // It was begun; or somebody changed it since, and knows.
@@ -51,7 +50,7 @@ pub(crate) fn follow(
         let mut next = match known {
             Some(known) if known.after == now && !known.families.is_empty() => known,
             known => Following {
-                path: path.clone(),
+                path: path.to_path_buf(),
                 generation: known.map_or(1, |known| known.generation + 1),
                 original: now.clone(),
                 before: now.clone(),
@@ -68,7 +67,7 @@ pub(crate) fn follow(
             continue;
         }
         change(journal, run, &previous, &next)?;
-        followed.push(path.clone());
+        followed.push(path.to_path_buf());
     }
     Ok(followed)
 }
