@@ -150,6 +150,8 @@ fn browser(folder: &Path) -> io::Result<String> {
         .output();
     let Ok(said) = said else { return Ok("no Chromium here | ".into()) };
     let text = String::from_utf8_lossy(&said.stdout).into_owned();
-    let text = text.trim().trim_start_matches("<html lang=\"en\">").trim_end_matches("</html>");
-    Ok(text.chars().take(40).collect())
+    let told = text.split_once("<html lang=\"en\">").map_or("", |(_, rest)| rest);
+    let told = told.trim().trim_end_matches("</html>");
+    // Where it gave up before the page was there, that is what it shows.
+    Ok(if told.starts_with('<') { "not within two minutes | ".into() } else { told.into() })
 }
