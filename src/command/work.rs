@@ -128,13 +128,14 @@ const TERM: u8 = 15;
 
 /// What a signal makes of a worker; nothing where it had nothing left to do.
 fn stopped(signal: u8, summary: &Summary) -> Option<Failure> {
-    if summary.left == 0 {
+    let left = summary.left + summary.open;
+    if left == 0 {
         return None;
     }
     let failure = exit::stopped().next("run the same again to go on");
     Some(match signal {
         TERM => {
-            let text = format!("stopped by SIGTERM: {} families are left", summary.left);
+            let text = format!("stopped by SIGTERM: {left} families are left");
             Failure { code: Code::Checkpoint, text, ..failure }
         }
         _ => failure,

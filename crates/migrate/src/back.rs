@@ -53,12 +53,19 @@ pub fn undo(
         tell: &tell,
         followed: AtomicU64::new(0),
     };
-    let is_migrated = |state| matches!(state, FamilyState::Done | FamilyState::Switching);
-    for family in families.iter().rev().filter(|family| is_migrated(family.state)) {
+    let is_begun = |state| {
+        matches!(state, FamilyState::Done | FamilyState::Switching | FamilyState::Preparing)
+    };
+    for family in families.iter().rev().filter(|family| is_begun(family.state)) {
         let mut images = lock().images(run.number, family.number)?;
         let released = images.iter().find(|image| image.state == ImageState::Released);
         let back = match released {
             Some(image) => Err(Error::refused(&image.path, "its way back was given up")),
+            // Nothing took the place of an image yet, and what was made for that may lie there.
+            None if family.state == FamilyState::Preparing => {
+                let mut made = images.drain(..);
+                made.try_for_each(|image| step::discard(stores, &image)).map(|()| Vec::new())
+            }
             None => site.back(run.number, &mut images, force),
         };
         match back {

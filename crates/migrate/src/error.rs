@@ -80,8 +80,9 @@ pub enum Error {
     /// tries again, and nothing is lost.
     #[error("is half way, and could not be taken back: {0}")]
     Unreturned(Box<Error>),
-    /// All of the family is migrated, and an original could not be given up: the next run tries again.
-    #[error("is migrated, and its original could not be given up: {0}")]
+    /// All of the family is migrated, and what is no longer needed could not be given up: the next
+    /// run tries again.
+    #[error("is migrated, and what is no longer needed could not be given up: {0}")]
     Unreleased(Box<Error>),
     /// All of the family was migrated before, and a configuration that names its images could not
     /// be changed: the next run tries again.

@@ -172,6 +172,10 @@ impl Families<'_> {
             if matches!(failure, Error::Journal { .. }) {
                 return Err(failure);
             }
+            // There is no way back any more: the next run goes on.
+            if records.iter().any(|record| record.state == ImageState::Released) {
+                return Err(Error::Unreleased(Box::new(failure)));
+            }
             let back = self.back(site.run, &mut records, false);
             return Err(half_way(failure, back.err()));
         }
@@ -179,6 +183,11 @@ impl Families<'_> {
             step::tidy(self.stores, record).map_err(|it| Error::Unreleased(Box::new(it)))?;
         }
         if *site.kept == Kept::None {
+            // Known before it is done: where one is given up, none of the family goes back.
+            for record in &mut records {
+                record.state = ImageState::Released;
+                self.journal().set_image(site.run, record)?;
+            }
             for record in &mut records {
                 step::release(self.stores, record)
                     .map_err(|error| Error::Unreleased(Box::new(error)))?;

@@ -136,10 +136,15 @@ pub(crate) fn begin(site: &Site<'_>, image: &Image, known: &[ImageRecord]) -> Im
         size: image.stamp.size,
         modified: image.stamp.modified,
     };
-    // What was taken back holds what it did, and an object has another tag afterwards.
+    // What was taken back holds what it did, and an object has another tag afterwards; so has one
+    // that was begun again since, and came no further.
     let is_it = |it: &&ImageRecord| it.place == image.order && it.path == image.path.0;
-    let back = known.iter().find(is_it).filter(|it| it.state == ImageState::Undone);
-    let back = back.and_then(|it| it.new).filter(|_| is_object(&image.path.0));
+    let known = known.iter().find(is_it).filter(|_| is_object(&image.path.0));
+    let back = known.and_then(|it| match it.state {
+        ImageState::Undone => it.new.or(Some(it.old)),
+        ImageState::Prepared => Some(it.old),
+        _ => None,
+    });
     let names_kept = image.strategy.replaces() || image.strategy == Strategy::Quarantine;
     let kept = names_kept.then(|| names::kept(&image.path.0, site.kept, (site.run, image)));
     ImageRecord {

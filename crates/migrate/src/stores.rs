@@ -70,7 +70,7 @@ pub(crate) fn is_object(path: &Path) -> bool {
 }
 
 /// An object is known by its tag, and has no time of its own.
-fn stamp(head: &Head) -> Stamped {
+pub(crate) fn stamp(head: &Head) -> Stamped {
     Stamped { inode: head.tag.number(), size: head.size, modified: 0 }
 }
 

@@ -114,6 +114,9 @@ impl Members<'_> {
             }
             (Why::Missing, Some(candidate)) => {
                 let may_be = escaped(candidate.path.as_os_str().as_encoded_bytes());
+                if self.rows[broken.overlay].is_object() {
+                    return beside(&overlay, &may_be);
+                }
                 format!(
                     "the base of {overlay}, {base}, is missing: it may be {may_be}, which \
                      --base '{overlay}={may_be}' takes"
@@ -125,18 +128,14 @@ impl Members<'_> {
     /// What is the matter with a base that was found.
     fn odd_base(&self, edge: &Edge) -> Option<String> {
         let (overlay, base) = (&self.rows[edge.overlay], &self.rows[edge.base]);
+        if edge.how != How::Name && overlay.is_object() {
+            return Some(beside(&name(overlay), &name(base)));
+        }
         if edge.how == How::Moved {
             let (overlay, base) = (name(overlay), name(base));
             return Some(format!(
                 "{overlay} is not where its base is, which may be {base}: where you know that it is, \
                  --base '{overlay}={base}' takes it"
-            ));
-        }
-        if matches!(edge.how, How::Content | How::Confirmed) && overlay.is_object() {
-            let (overlay, base) = (name(overlay), name(base));
-            return Some(format!(
-                "{overlay} is not where its base is, which may be {base}: copy one beside the other, and \
-                 scan again"
             ));
         }
         if edge.how == How::Content && !edge.evidence.iter().any(is_recorded) {
@@ -277,6 +276,7 @@ impl Members<'_> {
         match self.wishes.damaged {
             Damaged::Rescue if self.is_readable(row) => Ok(Fate::new(Strategy::Rescue, what)),
             Damaged::Quarantine if is_alone => Ok(Fate::new(Strategy::Quarantine, what)),
+            _ if row.is_object() => Err(format!("{what}; {FETCHED}")),
             _ => Err(format!("{what}: calve check tells more, calve rescue copies what is left")),
         }
     }
@@ -344,6 +344,14 @@ impl Members<'_> {
         image.seconds = cost::seconds(&image, self.wishes.rate);
         image
     }
+}
+
+/// Why an object is left whose base has another key than it says.
+fn beside(overlay: &str, base: &str) -> String {
+    format!(
+        "{overlay} is not where its base is, which may be {base}: copy one beside the other, and scan \
+         again"
+    )
 }
 
 /// Whether it is something that the overlay recorded of its base. What both hold is not enough

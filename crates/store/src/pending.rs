@@ -19,7 +19,9 @@ impl Object {
     /// # Errors
     /// Where the store cannot be asked, or does not give one up.
     pub fn give_up_uploads(&self) -> Result<()> {
-        // What is given up is on no further page.
+        // What is given up is on no further page; neither is what came to its end by itself, which the
+        // store does not know any more when it is given up.
+        let mut last = None;
         for _ in 0..PENDING_PAGES {
             let pending = match self.uploads() {
                 Err(Error { kind: Kind::Denied | Kind::Odd | Kind::Missing, .. }) => return Ok(()),
@@ -29,11 +31,15 @@ impl Object {
                 return Ok(());
             }
             for id in pending {
-                self.give_up(id)?;
+                match self.give_up(id) {
+                    Err(error) if error.kind == Kind::Odd => last = Some(error),
+                    done => done?,
+                }
             }
         }
-        let why = "was answered with more and more of them";
-        Err(Error::new(Kind::Odd, &self.name().path(), "giving up old uploads of it", why))
+        let why = "failed: there are more and more of them; wait a moment, then run this again";
+        let doing = "giving up old uploads of it";
+        Err(last.unwrap_or_else(|| Error::new(Kind::Odd, &self.name().path(), doing, why)))
     }
 
     /// The numbers of uploads of this object, as many as the first page has: keys that are longer
@@ -49,6 +55,8 @@ impl Object {
         let request = Request {
             query: &query,
             expected: LONGEST_PAGE,
+            // It is a part of cleaning up.
+            heeds_stop: false,
             ..Request::new(Method::GET, &bucket, "looking for old uploads of it")
         };
         let found = self.store.ask(&request, |answer| {
@@ -65,6 +73,7 @@ impl Object {
         let query = [("uploadId", id)];
         let request = Request {
             query: &query,
+            heeds_stop: false,
             ..Request::new(Method::DELETE, self.name(), "giving up an old upload of it")
         };
         match self.store.ask(&request, |_| Ok(())) {

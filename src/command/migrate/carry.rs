@@ -222,7 +222,9 @@ pub(crate) fn code(
     }
     if summary.stuck > 0 {
         let families = families(summary.stuck);
-        let text = format!("{families} left half way 3 times in a row, for the cause that is told");
+        let text = format!(
+            "{families} left half way 3 times in a row or more, for the cause that is told"
+        );
         return Err(Failure::new(Code::Partly, text)
             .next(format!("nothing is lost; remove the cause, then the same again: {again}")));
     }

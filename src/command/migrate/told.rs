@@ -179,7 +179,11 @@ impl Teller {
         document["event"] = json!("summary");
         state.append(self.run, document);
         self.write_metrics(&mut state);
-        std::mem::take(&mut state.said).tell(&self.program, "--events keeps all of a next run");
+        let kept = match state.events {
+            Some(_) => "--events has all",
+            None => "--events keeps all of a next run",
+        };
+        std::mem::take(&mut state.said).tell(&self.program, kept);
         std::mem::take(&mut state.held).tell(&self.program, "the journal has all");
         state.problem.take().map_or(Ok(()), Err)
     }

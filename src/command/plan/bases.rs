@@ -12,6 +12,9 @@ use crate::args::PlanArgs;
 use crate::exit::Failure;
 use crate::store;
 
+/// Two paths and what is between them: no host knows longer ones.
+const LONGEST: usize = 2 * 4096 + 1;
+
 /// A file of bases is no larger: some 100,000 lines.
 const MOST: u64 = 32 << 20;
 
@@ -48,6 +51,10 @@ fn read(path: &Path) -> Result<Vec<u8>, Failure> {
 
 /// `OVERLAY=BASE`. Names may have a `=` too: the one counts at which both sides are there.
 fn pair(word: &[u8], place: &str) -> Result<Confirmed, Failure> {
+    if word.len() > LONGEST {
+        return Err(Failure::usage(format!("{place}: is longer than two paths can be"))
+            .next("name an overlay, a =, and the file that is its base"));
+    }
     let mut why = format!("{place}: '{}' is not OVERLAY=BASE", escaped(word));
     let mut found: Option<Confirmed> = None;
     for at in (1..word.len().saturating_sub(1)).filter(|at| word[*at] == b'=') {

@@ -14,7 +14,7 @@ use super::{Of, Site, replace, same_as_planned, upgrade};
 use crate::error::{Error, Result};
 use crate::journal::{ImageRecord, Stamped};
 use crate::names;
-use crate::stores::{Stores, stamp_of};
+use crate::stores::{Stores, stamp, stamp_of};
 
 /// What the new file is called in a folder of its own.
 const RESULT: &str = "result";
@@ -82,6 +82,9 @@ pub(super) fn take_place(site: &Site<'_>, record: &mut ImageRecord) -> Result<()
         return Err(Error::changed(&staged, "is not as it was made"));
     }
     let original = stores.open(path)?;
+    if stamp_of(&original) != found {
+        return Err(Error::changed(path, "was replaced meanwhile: scan it again"));
+    }
     let kept = replace::kept_of(record)?;
     let head = stores.head(path)?;
     match stores.look(kept)? {
@@ -125,7 +128,9 @@ pub(super) fn give_place_back(
     let never = AtomicBool::new(false);
     let (path, kept) = (&record.path, replace::kept_of(record)?);
     stores.settle(&[path, kept])?;
-    let found = stores.look(path)?;
+    // What is decided of this object is done to it, and to none that somebody puts there meanwhile.
+    let head = stores.object(path)?.head()?;
+    let found = head.as_ref().map(stamp);
     let is_kept = stores.look(kept)?.is_some();
     if found.is_some_and(|found| found.inode == record.old.inode) {
         if is_kept && hold_the_same(&stores.open(kept)?, &stores.open(path)?, &never)? {
@@ -135,6 +140,10 @@ pub(super) fn give_place_back(
         return discard(stores, record);
     }
     if is_kept {
+        if !upgrade::is_version1(stores, kept, record.old.size)? {
+            let why = "is not the original any more: nothing can be put back";
+            return Err(Error::refused(kept, why));
+        }
         let original = stores.open(kept)?;
         let is_back = match found {
             None => false,
@@ -147,7 +156,7 @@ pub(super) fn give_place_back(
                 return Err(Error::changed(path, "was replaced since: --force loses that"));
             }
             let object = stores.object(path)?;
-            let condition = object.head()?.map_or(Condition::IsNew, |now| Condition::Is(now.tag));
+            let condition = head.map_or(Condition::IsNew, |head| Condition::Is(head.tag));
             object.become_copy(&original, &stores.head(kept)?, &condition, &never)?;
         }
         stores.object(kept)?.remove()?;

@@ -11,7 +11,8 @@ use calve_store::{Draft, ObjectFile, ObjectJournal};
 use calve_upgrade::{InPlace, State};
 
 use crate::error::{Error, Result};
-use crate::stores::{Stores, is_object};
+use crate::journal::Stamped;
+use crate::stores::{Stores, is_object, stamp_of};
 
 /// An image, and what makes what was written to it last.
 pub(super) struct Opened<T> {
@@ -21,6 +22,7 @@ pub(super) struct Opened<T> {
 
 struct Drafted {
     draft: Arc<Draft>,
+    seen: Stamped,
     journal: Option<ObjectJournal>,
 }
 
@@ -48,9 +50,11 @@ impl Opened<InPlace> {
     fn object(stores: &Stores, path: &Path) -> Result<Self> {
         let object = stores.object(path)?;
         let journal = ObjectJournal::of(&object, UNDO_RECORD);
-        let draft = Arc::new(Draft::over(ObjectFile::open(object)?)?);
+        let file = ObjectFile::open(object)?;
+        let seen = stamp_of(&file);
+        let draft = Arc::new(Draft::over(file)?);
         let image = InPlace::new(Arc::clone(&draft) as Arc<_>, Box::new(journal.clone()));
-        Ok(Self { image, drafted: Some(Drafted { draft, journal: Some(journal) }) })
+        Ok(Self { image, drafted: Some(Drafted { draft, seen, journal: Some(journal) }) })
     }
 }
 
@@ -67,20 +71,29 @@ impl Opened<Child> {
             let why = format!("can still be what it was before its upgrade: {}", record.name());
             return Err(Error::refused(path, why));
         }
-        let draft = Arc::new(Draft::over(ObjectFile::open(object)?)?);
+        let file = ObjectFile::open(object)?;
+        let seen = stamp_of(&file);
+        let draft = Arc::new(Draft::over(file)?);
         // The object is the old one or the new one, and nothing between: no note is needed.
         let places = vec![path.to_owned()];
         let image = Child::new(Arc::clone(&draft) as Arc<_>, Box::new(NoJournal), places);
-        Ok(Self { image, drafted: Some(Drafted { draft, journal: None }) })
+        Ok(Self { image, drafted: Some(Drafted { draft, seen, journal: None }) })
     }
 }
 
 impl<T> Opened<T> {
+    /// What was found of an object when it was opened.
+    pub(super) fn seen(&self) -> Option<Stamped> {
+        self.drafted.as_ref().map(|drafted| drafted.seen)
+    }
+
     /// Has what was written be there for others: of a file it is already.
     pub(super) fn publish(&self, stop: &AtomicBool) -> Result<()> {
         match &self.drafted {
             None => Ok(()),
-            Some(Drafted { draft, journal }) => Ok(draft.publish(None, journal.as_ref(), stop)?),
+            Some(Drafted { draft, journal, .. }) => {
+                Ok(draft.publish(None, journal.as_ref(), stop)?)
+            }
         }
     }
 }

@@ -59,6 +59,10 @@ pub(crate) fn carry_out(site: &Site<'_>, of: Of<'_>, record: &mut ImageRecord) -
             return Err(Error::changed(path, "is another file than when the plan was made"));
         }
         let opened = Opened::for_upgrade(stores, path)?;
+        if opened.seen().is_some_and(|seen| seen.inode != record.old.inode) {
+            let why = "is another object than when the plan was made: scan it again";
+            return Err(Error::changed(path, why));
+        }
         opened.image.upgrade(&options(site, of, time_of(&record.old)), site.stop)?;
         opened.publish(site.stop)?;
     }
@@ -127,14 +131,22 @@ pub(super) fn is_old(stores: &Stores, record: &ImageRecord) -> Result<bool> {
     let path = &record.path;
     let is_object = is_object(path);
     let found = stores.look_at(path)?;
-    if (found.inode != record.old.inode && !is_object) || found.size != record.old.size {
+    if found.inode != record.old.inode && !is_object {
         return Ok(false);
     }
-    let storage: Box<dyn Storage> = match is_object {
+    is_version1(stores, path, record.old.size)
+}
+
+/// Whether a file or an object of this length is version 1.
+pub(super) fn is_version1(stores: &Stores, path: &Path, size: u64) -> Result<bool> {
+    if stores.look_at(path)?.size != size {
+        return Ok(false);
+    }
+    let storage: Box<dyn Storage> = match is_object(path) {
         true => Box::new(stores.open(path)?),
         false => {
             let file = open_for_reading(path).map_err(|it| Error::host("reading", path, it))?;
-            Box::new(HostFile::new(file, path.clone()))
+            Box::new(HostFile::new(file, path.to_owned()))
         }
     };
     let mut start = [0; 8];
