@@ -164,9 +164,17 @@ pub(crate) fn take_place(stores: &Stores, record: &ImageRecord) -> Result<()> {
 fn keep(record: &ImageRecord) -> Result<()> {
     let kept = kept_of(record)?;
     match names::look(kept)? {
-        Some(found) if found.inode == record.old.inode => Ok(()),
-        _ => names::link(&record.path, kept),
+        Some(found) if found.inode == record.old.inode => return Ok(()),
+        _ => names::link(&record.path, kept)?,
     }
+    // Some file systems (sshfs) have a number for each name: nobody would know the original again.
+    if names::look_at(kept)?.inode != record.old.inode {
+        names::remove(kept)?;
+        let why = "is on a file system that numbers names and not files, so that an original is not \
+                   known again: upgrade it where it lies (--way upgrade)";
+        return Err(Error::refused(&record.path, why));
+    }
+    Ok(())
 }
 
 pub(super) fn kept_of(record: &ImageRecord) -> Result<&Path> {
