@@ -62,8 +62,18 @@ fn members<R: Read>(
         if kind.is_file() || kind.is_contiguous() || is_sparse {
             let in_place = (!is_stream && !is_sparse).then(|| entry.raw_file_position());
             let name = [prefix, &entry.path_bytes()].concat();
-            let stream = Stream { name, size: Some(entry.size()), in_place, depth };
-            member(&mut entry, &stream, is_sparse, search);
+            // What stands there are parts of it, behind a list of where they go or without.
+            let is_condensed = entry.pax_extensions()?.is_some_and(|all| {
+                all.flatten().any(|one| one.key_bytes().starts_with(b"GNU.sparse."))
+            });
+            if is_condensed {
+                let why =
+                    "is sparse in the way of POSIX, which is not read: unpack it, and scan that";
+                search.note(&name, &why);
+            } else {
+                let stream = Stream { name, size: Some(entry.size()), in_place, depth };
+                member(&mut entry, &stream, is_sparse, search);
+            }
         }
         let read = u64::MAX - left.get();
         skipped = if is_stream { length.saturating_sub(read).saturating_add(BLOCK) } else { 0 };
