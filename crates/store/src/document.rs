@@ -62,41 +62,17 @@ pub(crate) struct Pending {
 
 /// The uploads that a document lists, where it is a list of uploads, and whole.
 pub(crate) fn uploads(text: &str) -> Option<Vec<Pending>> {
-    let mut reader = Reader::from_str(text);
     let (mut all, mut pending, mut is_escaped) = (Vec::new(), Pending::default(), false);
-    let (mut depth, mut is_upload, mut word) = (0_u32, false, String::new());
-    loop {
-        match reader.read_event().ok()? {
-            Event::Start(start) => {
-                let name = start.local_name();
-                if depth == 0 && name.as_ref() != "ListMultipartUploadsResult" {
-                    return None;
-                }
-                if depth == 1 {
-                    is_upload = name.as_ref() == "Upload";
-                }
-                depth += 1;
-                word.clear();
-            }
-            Event::Text(text) => word.push_str(&text),
-            Event::CData(text) => word.push_str(&text),
-            Event::GeneralRef(reference) => word.push_str(&referred(&reference)?),
-            Event::End(end) => {
-                let word = std::mem::take(&mut word);
-                match (depth, end.local_name().as_ref()) {
-                    (1, _) => break,
-                    (2, "Upload") => all.push(std::mem::take(&mut pending)),
-                    (2, "EncodingType") => is_escaped = word.trim() == "url",
-                    (3, "Key") if is_upload => pending.key = word,
-                    (3, "UploadId") if is_upload => pending.id = word,
-                    _ => {}
-                }
-                depth = depth.checked_sub(1)?;
-            }
-            Event::Eof => return None,
+    list(text, ("ListMultipartUploadsResult", "Upload"), |place, name, word| {
+        match (place, name) {
+            (Place::List, "Upload") => all.push(std::mem::take(&mut pending)),
+            (Place::List, "EncodingType") => is_escaped = word.trim() == "url",
+            (Place::Entry, "Key") => pending.key = word,
+            (Place::Entry, "UploadId") => pending.id = word,
             _ => {}
         }
-    }
+        Some(())
+    })?;
     for pending in all.iter_mut().filter(|_| is_escaped) {
         pending.key = unescaped(&pending.key)?;
     }
@@ -118,18 +94,55 @@ fn unescaped(key: &str) -> Option<String> {
 
 /// The page that a document is, where it is one, and whole.
 pub(crate) fn page(text: &str) -> Option<Page> {
-    let mut reader = Reader::from_str(text);
     let (mut page, mut entry, mut is_escaped) = (Page::default(), Entry::default(), false);
+    list(text, ("ListBucketResult", "Contents"), |place, name, word| {
+        match (place, name) {
+            (Place::List, "Contents") => page.entries.push(std::mem::take(&mut entry)),
+            (Place::List, "IsTruncated") => page.is_cut = word.trim() == "true",
+            (Place::List, "NextContinuationToken") => page.token = Some(word),
+            (Place::List, "EncodingType") => is_escaped = word.trim() == "url",
+            (Place::Entry, "Key") => entry.key = word,
+            (Place::Entry, "Size") => entry.size = word.trim().parse().ok()?,
+            (Place::Entry, "ETag") => entry.tag = word,
+            (Place::Entry, "LastModified") => entry.modified = word,
+            _ => {}
+        }
+        Some(())
+    })?;
+    for entry in page.entries.iter_mut().filter(|_| is_escaped) {
+        entry.key = unescaped(&entry.key)?;
+    }
+    let is_whole = page.entries.iter().all(|entry| !entry.key.is_empty());
+    is_whole.then_some(page)
+}
+
+/// Where an element of a list stands.
+enum Place {
+    /// It is one of the list's own, or one of its entries.
+    List,
+    /// It is one of an entry's.
+    Entry,
+}
+
+/// Tells of each element of a list that has ended, by its name and its text. `None` where the
+/// document is not the list called `root`, of entries called `entry`, or was cut; or `ended` says
+/// that it makes no sense.
+fn list(
+    text: &str,
+    (root, entry): (&str, &str),
+    mut ended: impl FnMut(Place, &str, String) -> Option<()>,
+) -> Option<()> {
+    let mut reader = Reader::from_str(text);
     let (mut depth, mut is_entry, mut word) = (0_u32, false, String::new());
     loop {
         match reader.read_event().ok()? {
             Event::Start(start) => {
                 let name = start.local_name();
-                if depth == 0 && name.as_ref() != "ListBucketResult" {
+                if depth == 0 && name.as_ref() != root {
                     return None;
                 }
                 if depth == 1 {
-                    is_entry = name.as_ref() == "Contents";
+                    is_entry = name.as_ref() == entry;
                 }
                 depth += 1;
                 word.clear();
@@ -139,16 +152,10 @@ pub(crate) fn page(text: &str) -> Option<Page> {
             Event::GeneralRef(reference) => word.push_str(&referred(&reference)?),
             Event::End(end) => {
                 let word = std::mem::take(&mut word);
-                match (depth, end.local_name().as_ref()) {
-                    (1, _) => break,
-                    (2, "Contents") => page.entries.push(std::mem::take(&mut entry)),
-                    (2, "IsTruncated") => page.is_cut = word.trim() == "true",
-                    (2, "NextContinuationToken") => page.token = Some(word),
-                    (2, "EncodingType") => is_escaped = word.trim() == "url",
-                    (3, "Key") if is_entry => entry.key = word,
-                    (3, "Size") if is_entry => entry.size = word.trim().parse().ok()?,
-                    (3, "ETag") if is_entry => entry.tag = word,
-                    (3, "LastModified") if is_entry => entry.modified = word,
+                match depth {
+                    1 => return Some(()),
+                    2 => ended(Place::List, end.local_name().as_ref(), word)?,
+                    3 if is_entry => ended(Place::Entry, end.local_name().as_ref(), word)?,
                     _ => {}
                 }
                 depth = depth.checked_sub(1)?;
@@ -157,13 +164,6 @@ pub(crate) fn page(text: &str) -> Option<Page> {
             _ => {}
         }
     }
-    if is_escaped {
-        for entry in &mut page.entries {
-            entry.key = unescaped(&entry.key)?;
-        }
-    }
-    let is_whole = page.entries.iter().all(|entry| !entry.key.is_empty());
-    is_whole.then_some(page)
 }
 
 /// Whether the document tells of a failure: some answers begin well before they are known.
