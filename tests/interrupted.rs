@@ -3,24 +3,19 @@
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::os::unix::process::ExitStatusExt;
-use std::process::{Child, Stdio};
+use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use calve_testkit::{Builder, Random};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 
-use crate::common::Bench;
-use crate::common::store::{BUCKET, Pass, Server, Wire};
+use crate::common::store::{Pass, Server, Wire, at};
+use crate::common::{Bench, signal};
 
 /// Less than any answer is waited for, and more than a stop may take.
 const STOPPED: Duration = Duration::from_secs(25);
-
-fn at(key: &str) -> String {
-    format!("s3://{BUCKET}/{key}")
-}
 
 /// An image of more than the least part, and its disk.
 fn large() -> (Vec<u8>, Vec<u8>) {
@@ -42,10 +37,6 @@ fn wait_for(flag: &AtomicBool) {
         assert!(started.elapsed() < Duration::from_secs(60), "it never comes");
         std::thread::sleep(Duration::from_millis(20));
     }
-}
-
-fn send(child: &Child, signal: Signal) {
-    kill(Pid::from_raw(i32::try_from(child.id()).expect("a number")), signal).expect("sent");
 }
 
 /// A wire on which requests hang that begin so and have this in their first line.
@@ -82,7 +73,7 @@ fn a_signal_ends_a_request_that_is_on_its_way() {
         let child = bench.command(words).stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
         let mut child = child.expect("the program runs");
         wait_for(&is_there);
-        send(&child, Signal::SIGINT);
+        signal(&child, Signal::SIGINT);
         let started = Instant::now();
         let status = child.wait().expect("it ends");
         let mut said = String::new();
@@ -110,7 +101,7 @@ fn an_upgrade_that_is_killed_behind_its_note_goes_on_or_back() {
         let bench = Bench::new().with_store(&wire.address);
         let mut child = bench.command(&["upgrade", &object]).spawn().expect("the program runs");
         wait_for(&is_there);
-        send(&child, Signal::SIGKILL);
+        signal(&child, Signal::SIGKILL);
         assert_eq!(child.wait().expect("it ends").signal(), Some(9));
         assert_eq!(server.keys(), ["old.qcow", "old.qcow.calve-undo"]);
         assert_eq!(server.uploads(), ["old.qcow"]);

@@ -7,16 +7,11 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use calve_testkit::{Builder, Random, qemu};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::common::store::{BUCKET, SIGNED, Server, Wire};
+use crate::common::store::{BUCKET, SIGNED, Server, Wire, at};
 use crate::common::{Bench, image};
-
-fn at(key: &str) -> String {
-    format!("s3://{BUCKET}/{key}")
-}
 
 /// A disk of 24 MiB of which three quarters are stored, in an image with many tables, and its
 /// bytes.
@@ -311,7 +306,7 @@ fn whoever_is_stopped_leaves_no_object() {
             std::thread::sleep(Duration::from_millis(20));
         }
         assert_eq!(server.uploads(), ["new.raw"]);
-        kill(Pid::from_raw(i32::try_from(child.id()).expect("a number")), signal).expect("sent");
+        crate::common::signal(&child, signal);
         is_over.store(true, Ordering::SeqCst);
         let status = child.wait().expect("it ends");
         assert_eq!(server.keys(), [""; 0], "{signal}");

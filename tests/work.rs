@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::common::{Bench, Said, large};
+use crate::common::{Bench, Said, large, signal};
 use crate::migrate::{
     archive, assert_migrated, assert_nothing_staged, files, kill_within, kills, magic, migrated,
     scan_and_plan, six_families, two_families,
@@ -27,11 +27,6 @@ fn start(bench: &Bench, words: &[&str]) -> Child {
     let mut command = bench.command(&words);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     command.spawn().expect("starts")
-}
-
-fn signal(child: &Child, signal: nix::sys::signal::Signal) {
-    let pid = i32::try_from(child.id()).expect("a process");
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), signal).expect("is sent");
 }
 
 /// Waits until there is a file.

@@ -14,6 +14,11 @@ use super::Bench;
 /// The bucket that every server has.
 pub(crate) const BUCKET: &str = "old-images";
 
+/// The name of the object of this key.
+pub(crate) fn at(key: &str) -> String {
+    format!("s3://{BUCKET}/{key}")
+}
+
 /// Anybody's signature. Without one it takes objects for other people's.
 pub(crate) const SIGNED: &str = "Authorization: AWS4-HMAC-SHA256 \
     Credential=x/20200101/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=0\r\n";
