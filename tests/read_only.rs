@@ -169,7 +169,7 @@ fn only_reads(line: &str, name: &str) -> bool {
         "fcntl" => has("F_RDLCK") || has("F_OFD_GETLK") || has("F_DUPFD_CLOEXEC") || has("F_GETF"),
         // To another file.
         "copy_file_range" => touches(first, name) && line.matches(name).count() == 1,
-        // Where its blocks lie, without having them written first.
+        // Where its blocks lie. Only of a file that shares them all are they written first.
         "ioctl" if has("FS_IOC_FIEMAP") => has("fm_flags=0,"),
         "ioctl" => (has("FICLONERANGE") || has("FICLONE")) && !touches(first, name),
         _ => false,

@@ -1,11 +1,17 @@
 //! Blocks: where a file lies on its device, and how much of that it shares with other files. The
 //! kernel is asked (`FIEMAP`); nothing of the file is read, and nothing of it is believed.
+//!
+//! Of what was written to shared blocks and is not on the device yet, the kernel tells the old
+//! place. A file that would be told as a copy is therefore asked about once more with
+//! `FIEMAP_FLAG_SYNC`, which has the kernel write first what others have written to that file and it
+//! still holds in memory. That brings forward what would be done within seconds anyway, and
+//! changes neither the file's bytes nor its times.
 
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 
-use fiemap::{Fiemap, FiemapExtentFlags as Flag};
+use fiemap::{Fiemap, FiemapExtentFlags as Flag, FiemapFlags};
 
 use crate::limits;
 
@@ -50,9 +56,26 @@ impl Blocks {
     /// # Errors
     /// Where it does not even tell its length. That it tells nothing of extents is no error.
     pub fn of(file: &File) -> io::Result<Self> {
-        let metadata = file.metadata()?;
-        let on_disk = metadata.blocks().saturating_mul(512);
-        Ok(Self::told(on_disk, metadata.size(), extents(file)))
+        Self::settled(|flags| {
+            let metadata = file.metadata()?;
+            let on_disk = metadata.blocks().saturating_mul(512);
+            Ok(Self::told(on_disk, metadata.size(), extents(file, flags)))
+        })
+    }
+
+    /// What is told once everything that was written has a place, where that matters: of a file
+    /// that would be a copy by what is told before.
+    fn settled(ask: impl Fn(FiemapFlags) -> io::Result<Self>) -> io::Result<Self> {
+        let first = ask(FiemapFlags::empty())?;
+        if !first.is_all_shared {
+            return Ok(first);
+        }
+        let settled = ask(FiemapFlags::SYNC)?;
+        Ok(match settled.shared {
+            Some(_) => settled,
+            // What cannot be written has no place, and the file may be no copy.
+            None => Self { layout: None, is_all_shared: false, ..first },
+        })
     }
 
     fn told(on_disk: u64, length: u64, extents: impl Iterator<Item = io::Result<Extent>>) -> Self {
@@ -85,8 +108,8 @@ struct Extent {
     flags: Flag,
 }
 
-fn extents(file: &File) -> impl Iterator<Item = io::Result<Extent>> {
-    Fiemap::new(file).map(|extent| {
+fn extents(file: &File, flags: FiemapFlags) -> impl Iterator<Item = io::Result<Extent>> {
+    Fiemap::with_flags(file, flags).map(|extent| {
         extent.map(|extent| Extent {
             logical: extent.fe_logical,
             physical: extent.fe_physical,
@@ -212,6 +235,24 @@ mod tests {
         }
         let empty = told(0, &[]);
         assert_eq!((empty.layout, empty.shared, empty.is_all_shared), (None, Some(0), false));
+    }
+
+    #[test]
+    fn who_would_be_a_copy_is_asked_again_when_all_is_written() {
+        let copy = told(4096, &[extent(0, 4096, 4096, Flag::SHARED)]);
+        let alone = told(4096, &[extent(0, 8192, 4096, Flag::LAST)]);
+        let refused = Blocks::told(0, 0, [Err(io::ErrorKind::Other.into())].into_iter());
+        let asked = |before: Blocks, after: Blocks| {
+            let is_synced = |flags: FiemapFlags| flags.contains(FiemapFlags::SYNC);
+            Blocks::settled(|flags| Ok(if is_synced(flags) { after } else { before }))
+                .expect("told")
+        };
+        assert_eq!(asked(copy, alone), alone);
+        assert_eq!(asked(copy, copy), copy);
+        assert_eq!(asked(alone, copy), alone, "a file is written that is no copy");
+        let unsettled = asked(copy, refused);
+        assert_eq!((unsettled.shared, unsettled.layout), (Some(4096), None));
+        assert!(!unsettled.is_all_shared);
     }
 
     #[test]
