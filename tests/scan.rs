@@ -187,7 +187,7 @@ fn a_file_at_which_a_worker_dies_is_a_finding_and_all_others_are_told() {
     let arguments = ["scan", "--output", "jsonl", "--jobs", "1", "tree"];
     for what in ["inject=pread64:signal=KILL", "inject=pread64:signal=SEGV"] {
         let said = struck(&bench, "tree/old.qcow", what, &arguments);
-        assert_eq!(said.code, Some(0), "{}", said.err);
+        assert_eq!(said.code, Some(4), "{}", said.err);
         let mut with_death = expected();
         with_death[2].1 = "damaged".into();
         assert_eq!(classes(&said), with_death);

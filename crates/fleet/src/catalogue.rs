@@ -394,15 +394,16 @@ impl Catalogue {
     }
 
     /// How many files, and members of archives, could not be read, or not be looked into, or only
-    /// in part.
+    /// in part. Those at which a worker died are among them.
     ///
     /// # Errors
     /// [`Error::Catalogue`].
     pub fn count_problems(&self) -> Result<u64> {
         let sql = "SELECT count(*) FROM file WHERE gone IS NULL AND name_of IS NULL \
                    AND (class = 'unreadable' OR (class IN ('other', 'other-misnamed') \
-                   AND problem IS NOT NULL) OR substr(problem, 1, length(?1)) = ?1)";
-        self.count(sql, [calve_scan::NOT_WALKED])
+                   AND problem IS NOT NULL) OR substr(problem, 1, length(?1)) = ?1 \
+                   OR substr(problem, 1, length(?2)) = ?2)";
+        self.count(sql, [calve_scan::NOT_WALKED, calve_scan::DIED])
     }
 
     /// How many archives lie in stores, and were not looked into.

@@ -13,7 +13,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, SystemTime};
 
 use calve_fleet::{Catalogue, Error, Row, Which};
-use calve_scan::{Class, Event, Here, NothingKnown, ScanOptions, scan};
+use calve_scan::{Class, Event, Here, Look, NothingKnown, ScanOptions, scan};
 use common::{Counts, image, options, scan_into, write};
 
 fn rows(catalogue: &Catalogue, which: Which) -> Vec<Row> {
@@ -284,6 +284,30 @@ fn what_may_be_otherwise_without_a_trace_is_looked_at_again() {
     File::options().write(true).open(&path).expect("opens").set_modified(ahead).expect("a time");
     fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("a mode");
     assert_eq!(bench.scan().0.read, 2);
+}
+
+#[test]
+fn a_file_at_which_a_worker_died_is_not_silent_and_is_looked_at_again() {
+    let mut bench = Bench::new();
+    for name in ["archive", "other"] {
+        bench.write(name, b"x");
+    }
+    settle();
+    let root = bench.root();
+    let mut run = bench.catalogue.begin(std::slice::from_ref(&root), &options()).expect("begins");
+    for mut event in events(&root) {
+        if let Event::Sighted(sighting) = &mut event
+            && sighting.path.ends_with("archive")
+        {
+            sighting.look = Look::died("it was killed");
+        }
+        run.take(&event).expect("taken");
+    }
+    run.finish().expect("ends");
+    assert_eq!(bench.names(Which::Notable), ["archive"]);
+    assert_eq!(bench.catalogue.count_problems().expect("counted"), 1);
+    assert_eq!(bench.scan().0, counts(1, 1));
+    assert_eq!(bench.catalogue.count_problems().expect("counted"), 0);
 }
 
 #[test]

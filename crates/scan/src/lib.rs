@@ -29,7 +29,7 @@ pub use elsewhere::{ARCHIVE_ELSEWHERE, look_elsewhere};
 pub use look::{Ask, look, look_within};
 pub use members::NOT_WALKED;
 pub use sighting::{
-    Counted, Counts, Event, ImageFacts, Look, Member, Seen, Sighting, Stamp, is_object,
+    Counted, Counts, DIED, Event, ImageFacts, Look, Member, Seen, Sighting, Stamp, is_object,
 };
 pub use spool::Spool;
 pub use walk::{ForThread, Here, Known, Looker, NothingKnown, ScanOptions, has_undo_record, scan};

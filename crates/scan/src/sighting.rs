@@ -273,12 +273,15 @@ impl Look {
     /// A file at which the process that looked at it died. `how` is the end of a sentence about
     /// that process.
     pub fn died(how: &str) -> Self {
-        let mut file = Seen::unreadable(&format!("the worker that read this file died: {how}"));
+        let mut file = Seen::unreadable(&format!("{DIED}: {how}"));
         file.class = Class::Damaged;
         file.count(&Finding::new(Rule::WorkerDied));
         Self { file, members: Vec::new(), is_shallow: false }
     }
 }
+
+/// How the problem of a file begins at which the process that looked at it died.
+pub const DIED: &str = "the worker that read this file died";
 
 /// A text of at most [`crate::limits::PROBLEM`] bytes.
 pub(crate) fn shortened(text: &str) -> String {

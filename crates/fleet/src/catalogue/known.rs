@@ -3,7 +3,7 @@
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use calve_scan::{Class, Known, ScanOptions, Stamp, is_object};
+use calve_scan::{Class, DIED, Known, ScanOptions, Stamp, is_object};
 use rusqlite::{Connection, OptionalExtension};
 
 use super::row::number;
@@ -29,6 +29,8 @@ struct Before {
     has_blocks: bool,
     /// Whether images were found in it.
     has_members: bool,
+    /// Whether whoever looked at it died of it, which may be for want of memory or time.
+    has_died: bool,
     is_deep: bool,
     with_archives: bool,
     looked: i64,
@@ -36,7 +38,8 @@ struct Before {
 
 const BEFORE: &str = "SELECT device, inode, links, size, modified, changed, has_undo_record, class, \
      format IS NOT NULL, is_deep, with_archives, looked, on_disk IS NOT NULL, \
-     EXISTS (SELECT 1 FROM file WHERE path = ?1 AND member <> x'') \
+     EXISTS (SELECT 1 FROM file WHERE path = ?1 AND member <> x''), \
+     ifnull(substr(problem, 1, length(?2)) = ?2, 0) \
      FROM file WHERE path = ?1 AND member = x'' AND is_stub = 0";
 
 impl Reader {
@@ -47,7 +50,7 @@ impl Reader {
 
     fn before(&self, path: &Path) -> rusqlite::Result<Option<Before>> {
         let mut statement = self.connection.prepare_cached(BEFORE)?;
-        let found = statement.query_row([path.as_os_str().as_bytes()], |row| {
+        let found = statement.query_row((path.as_os_str().as_bytes(), DIED), |row| {
             Ok(Before {
                 stamp: Stamp {
                     device: number(row, 0)?,
@@ -65,6 +68,7 @@ impl Reader {
                 looked: row.get(11)?,
                 has_blocks: row.get(12)?,
                 has_members: row.get(13)?,
+                has_died: row.get(14)?,
             })
         });
         found.optional()
@@ -79,6 +83,7 @@ impl Known for Reader {
         let is_settled = !matches!(before.class, None | Some(Class::InUse | Class::Unreadable));
         let has_tables = before.is_image || before.has_members && self.with_archives;
         is_settled
+            && !before.has_died
             && before.stamp == *stamp
             && stamp.changed.saturating_add(TICK) < before.looked
             && (before.has_undo_record == has_undo_record || !before.is_image)
