@@ -332,6 +332,12 @@ impl<'a, R> Bounded<'a, R> {
     fn new(bytes: R, left: &'a Cell<u64>, most: &'static str) -> Self {
         Self { bytes, left, most, failed: None }
     }
+
+    /// Nothing is read any more behind this error.
+    fn fail(&mut self, error: io::Error) -> io::Error {
+        self.failed = Some((error.kind(), error.to_string()));
+        error
+    }
 }
 
 impl<R: Read> Read for Bounded<'_, R> {
@@ -342,15 +348,30 @@ impl<R: Read> Read for Bounded<'_, R> {
         let count = match self.bytes.read(out) {
             Ok(count) => count as u64,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return Err(error),
-            Err(error) => {
-                self.failed = Some((error.kind(), error.to_string()));
-                return Err(error);
-            }
+            Err(error) => return Err(self.fail(error)),
         };
         let Some(left) = self.left.get().checked_sub(count) else {
-            return Err(io::Error::other(self.most));
+            return Err(self.fail(io::Error::other(self.most)));
         };
         self.left.set(left);
         Ok(calve_disk::units::in_memory(count))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn behind_a_bound_nothing_is_read_however_small_the_next_piece_is() {
+        let left = Cell::new(10);
+        let mut bounded = Bounded::new(&[7; 100][..], &left, "too much");
+        let mut out = [0; 16];
+        assert_eq!(bounded.read(&mut out[..6]).expect("as many"), 6);
+        for length in [16, 1, 4, 0] {
+            let error = bounded.read(&mut out[..length]).expect_err("beyond the bound");
+            assert_eq!(error.to_string(), "too much");
+        }
+        assert_eq!(left.get(), 4);
     }
 }
