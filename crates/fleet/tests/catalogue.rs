@@ -89,6 +89,17 @@ impl Bench {
     }
 }
 
+/// A tar archive with an image of each of these names.
+fn packed(names: &[&str]) -> Vec<u8> {
+    let mut builder = tar::Builder::new(Vec::new());
+    for name in names {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(image().len() as u64);
+        builder.append_data(&mut header, name, &image()[..]).expect("memory");
+    }
+    builder.into_inner().expect("memory")
+}
+
 fn counts(read: u64, known: u64) -> Counts {
     Counts { read, known }
 }
@@ -235,15 +246,6 @@ fn names_of_one_file_are_counted_once_and_told_each_by_its_own_class() {
 
 #[test]
 fn members_stay_with_an_archive_that_stays_and_go_with_what_goes() {
-    let packed = |names: &[&str]| {
-        let mut builder = tar::Builder::new(Vec::new());
-        for name in names {
-            let mut header = tar::Header::new_gnu();
-            header.set_size(image().len() as u64);
-            builder.append_data(&mut header, name, &image()[..]).expect("memory");
-        }
-        builder.into_inner().expect("memory")
-    };
     let mut bench = Bench::new();
     bench.write("all.tar", &packed(&["a", "b"]));
     settle();
@@ -326,6 +328,8 @@ fn what_is_no_catalogue_is_refused_and_left_as_it_is() {
 /// A catalogue as version 1 of the schema had it, with a scan in it.
 fn of_version_1(path: &Path) {
     let connection = rusqlite::Connection::open(path).expect("a catalogue");
+    // It walked no tables in archives, and said that it had.
+    connection.execute_batch("UPDATE file SET is_deep = 1").expect("rows");
     let columns = ["on_disk", "shared", "is_all_shared", "is_cut", "layout", "reflink_of"];
     connection.execute_batch("DROP INDEX file_layout").expect("an index");
     for column in columns {
@@ -362,4 +366,30 @@ fn a_catalogue_of_version_1_is_read_as_it_is_and_becomes_one_of_this_version() {
         assert!(rows(&catalogue, Which::All)[0].blocks.is_some());
         assert_eq!(catalogue.count_new_version1(1).expect("counted"), 0);
     }
+}
+
+#[test]
+fn images_in_archives_that_version_1_called_walked_are_walked_by_the_next_deep_scan() {
+    let mut bench = Bench::new();
+    bench.write("all.tar", &packed(&["a"]));
+    bench.write("none.tar", &packed(&[]));
+    bench.write("text", b"a text");
+    settle();
+    bench.scan();
+    let survey = |bench: &Bench| {
+        let rows = rows(&bench.catalogue, Which::All);
+        let member = rows.iter().find(|row| row.member.is_some()).expect("an image in it");
+        member.seen.image.as_ref().expect("an image").survey.map(|survey| survey.allocated)
+    };
+    assert_eq!(survey(&bench), None);
+    let path = bench.folder.path().join("catalogue");
+    bench.catalogue = Catalogue::temporary().expect("another one");
+    of_version_1(&path);
+    bench.catalogue = Catalogue::open(&path).expect("a catalogue");
+    // Less is asked than version 1 said to have done, and that is done.
+    assert_eq!(bench.scan().0, counts(0, 3));
+    let deep = ScanOptions { is_deep: true, ..options() };
+    assert_eq!(bench.scan_with(&deep).0, counts(1, 2));
+    assert_eq!(survey(&bench), Some(1));
+    assert_eq!(bench.scan_with(&deep).0, counts(0, 3));
 }

@@ -82,17 +82,24 @@ impl Blocks {
         let unknown =
             Self { on_disk, shared: None, is_cut: false, layout: None, is_all_shared: false };
         let (mut layout, mut shared, mut all) = (Layout::new(length), 0_u64, 0_u64);
+        // A network file system that answers tells each byte's place in the file as its place on
+        // the device (CIFS does), and what is shared there it does not know.
+        let mut is_placed = false;
         for (number, extent) in extents.enumerate() {
             // Most file systems that cannot tell say so at once, and none is at fault for it.
             let Ok(extent) = extent else { return unknown };
             if number >= limits::EXTENTS {
                 return Self { shared: Some(shared), is_cut: true, ..unknown };
             }
+            is_placed |= extent.physical != extent.logical;
             all = all.saturating_add(extent.length);
             if extent.flags.contains(Flag::SHARED) {
                 shared = shared.saturating_add(extent.length);
             }
             layout.add(&extent);
+        }
+        if all > 0 && !is_placed {
+            return unknown;
         }
         let layout = layout.digest();
         Self { shared: Some(shared), layout, is_all_shared: all > 0 && shared == all, ..unknown }
@@ -210,7 +217,7 @@ mod tests {
         for other in [
             told(9001, &[extent(0, 4096, 12288, Flag::SHARED)]),
             told(9000, &[extent(0, 8192, 12288, Flag::SHARED)]),
-            told(9000, &[extent(4096, 4096, 12288, Flag::SHARED)]),
+            told(9000, &[extent(8192, 4096, 12288, Flag::SHARED)]),
             told(9000, &[extent(0, 4096, 8192, Flag::SHARED)]),
             told(9000, &[extent(0, 4096, 12288, Flag::SHARED | Flag::UNWRITTEN)]),
             told(
@@ -253,6 +260,18 @@ mod tests {
         let unsettled = asked(copy, refused);
         assert_eq!((unsettled.shared, unsettled.layout), (Some(4096), None));
         assert!(!unsettled.is_all_shared);
+    }
+
+    #[test]
+    fn places_that_are_those_in_the_file_are_none() {
+        for flags in [Flag::LAST, Flag::SHARED] {
+            let pieces = [extent(0, 0, 4096, flags), extent(8192, 8192, 4096, flags)];
+            let blocks = told(12288, &pieces);
+            assert_eq!((blocks.shared, blocks.layout, blocks.is_all_shared), (None, None, false));
+            // One that lies elsewhere shows that they are places, and chance.
+            let placed = told(12288, &[pieces[0], extent(8192, 4096, 4096, flags)]);
+            assert!(placed.shared.is_some() && placed.layout.is_some());
+        }
     }
 
     #[test]
