@@ -253,7 +253,10 @@ impl Search<'_> {
     /// Why the tables of an image were not walked.
     fn unwalked(&mut self, why: Unspooled) -> String {
         match why {
-            Unspooled::Unread(error) => error.to_string(),
+            Unspooled::Unread(error) => format!(
+                "{error}: unpack the archive with its own tool, or fetch it anew where it is cut, and \
+                 scan what comes of that"
+            ),
             Unspooled::Unwritten(error) => {
                 self.found.is_shallow = true;
                 format!(

@@ -254,3 +254,45 @@ fn a_spool_that_is_handed_over_is_empty_again_afterwards() {
     assert_eq!(look.members[0].seen.size, Some(large(false).len() as u64));
     assert_eq!(file.metadata().expect("told").len(), 0);
 }
+
+type Pack = fn(&[u8]) -> Vec<u8>;
+
+#[test]
+fn zeros_behind_a_packed_stream_are_its_end_and_all_else_is_told() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (root, image) = (folder.path(), large(false));
+    let (first, second) = image.split_at(100_000);
+    let packings: [(&str, Pack); 3] = [("gz", gzip), ("bz2", bzip2), ("xz", xz)];
+    // The last is longer than what is read at once.
+    let whole: [&[u8]; 4] = [b"", &[0; 4], &[0; 10_240], &[0; 200_000]];
+    let broken: [&[u8]; 4] = [b"x", b"\0\0\0x", b"another", &[&[0; 70_000][..], b"x"].concat()];
+    for (name, pack) in packings {
+        for (is_whole, tails) in [(true, whole), (false, broken)] {
+            for (number, tail) in tails.into_iter().enumerate() {
+                let bytes = [&pack(first)[..], &pack(second), tail].concat();
+                write(root, &format!("{is_whole}-{number}.{name}"), &bytes);
+            }
+        }
+    }
+    let found = told(root, &deep());
+    let mut members = 0;
+    for (name, seen) in found.iter().filter(|(name, _)| name.contains('|')) {
+        members += 1;
+        assert_eq!(seen.class, Class::Version1, "{name}");
+        let survey = seen.image.as_ref().expect("an image").survey;
+        if name.starts_with("true") {
+            assert_eq!(
+                (survey.map(|it| it.allocated), &seen.problem),
+                (Some(201), &None),
+                "{name}"
+            );
+        } else {
+            let problem = seen.problem.as_deref().expect("one");
+            assert!(
+                survey.is_none() && problem.contains("unpack the archive"),
+                "{name}: {problem}"
+            );
+        }
+    }
+    assert_eq!(members, 24);
+}

@@ -2,8 +2,8 @@
 
 use std::io::{self, BufRead, Read};
 
-use bzip2::bufread::MultiBzDecoder;
-use flate2::bufread::MultiGzDecoder;
+use bzip2::bufread::BzDecoder;
+use flate2::bufread::GzDecoder;
 use lzma_rust2::XzReader;
 use zstd_safe::{DCtx, DParameter, InBuffer, OutBuffer};
 
@@ -95,8 +95,8 @@ impl Search<'_> {
         is_whole: bool,
     ) -> io::Result<()> {
         let mut unpacked: Box<dyn Read + '_> = match packing {
-            Packing::Gzip => Box::new(MultiGzDecoder::new(packed)),
-            Packing::Bzip2 => Box::new(MultiBzDecoder::new(packed)),
+            Packing::Gzip => Box::new(Streams::new(packed, GzDecoder::new, GzDecoder::into_inner)),
+            Packing::Bzip2 => Box::new(Streams::new(packed, BzDecoder::new, BzDecoder::into_inner)),
             Packing::Xz => {
                 let kibibytes = u32::try_from(limits::WINDOW >> 10).unwrap_or(u32::MAX);
                 Box::new(XzReader::new_mem_limit(packed, true, kibibytes))
@@ -106,6 +106,67 @@ impl Search<'_> {
         let mut bounded = Bounded::new(&mut unpacked, self.left, TOO_LONG);
         self.stream(&mut bounded, stream, is_whole);
         Ok(())
+    }
+}
+
+/// A packed stream, or several behind each other.
+type Packed<'a> = &'a mut dyn BufRead;
+
+/// What comes out of streams behind each other, by a decoder that ends with each. Zeros behind the
+/// last one belong to its end: tapes and block devices are filled up with them, and gzip and bzip2
+/// ignore them. (The decoder of xz has the rule of xz: multiples of four. Zstandard has none.)
+struct Streams<'a, D> {
+    /// The decoder of the stream that is read; `None` behind the last one.
+    decoder: Option<D>,
+    begin: fn(Packed<'a>) -> D,
+    end: fn(D) -> Packed<'a>,
+}
+
+impl<'a, D> Streams<'a, D> {
+    fn new(packed: Packed<'a>, begin: fn(Packed<'a>) -> D, end: fn(D) -> Packed<'a>) -> Self {
+        Self { decoder: Some(begin(packed)), begin, end }
+    }
+}
+
+impl<D: Read> Read for Streams<'_, D> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        while let Some(decoder) = &mut self.decoder {
+            let count = decoder.read(out)?;
+            if count > 0 || out.is_empty() {
+                return Ok(count);
+            }
+            let packed = self.decoder.take().map(self.end);
+            if let Some(packed) = packed
+                && has_another(packed)?
+            {
+                self.decoder = Some((self.begin)(packed));
+            }
+        }
+        Ok(0)
+    }
+}
+
+/// Whether something follows that is to be another stream: anything but zeros up to the end.
+fn has_another(packed: &mut dyn BufRead) -> io::Result<bool> {
+    let mut is_padded = false;
+    loop {
+        let bytes = match packed.fill_buf() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            bytes => bytes?,
+        };
+        let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
+        if zeros < bytes.len() {
+            let why = "something lies behind the zeros that follow its end";
+            return match is_padded || zeros > 0 {
+                true => Err(io::Error::new(io::ErrorKind::InvalidData, why)),
+                false => Ok(true),
+            };
+        }
+        if bytes.is_empty() {
+            return Ok(false);
+        }
+        is_padded = true;
+        packed.consume(zeros);
     }
 }
 
