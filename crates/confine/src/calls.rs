@@ -99,8 +99,9 @@ const CLONES: [u64; 2] = [0x4004_9409, 0x4020_940D];
 /// Of those who are handed open files: to receive a message.
 const TAKING: &[libc::c_long] = &[libc::SYS_recvmsg];
 
-/// Of those who fill one of these: to write anywhere in it, and to make it shorter or longer.
-const FILLING: &[libc::c_long] = &[libc::SYS_pwrite64, libc::SYS_ftruncate];
+/// Of those who fill one of these: to write anywhere in it, to make it shorter or longer, and to ask
+/// how much room is left beside it.
+const FILLING: &[libc::c_long] = &[libc::SYS_pwrite64, libc::SYS_ftruncate, libc::SYS_fstatfs];
 
 /// What a process does besides reading.
 #[derive(Clone, Copy)]

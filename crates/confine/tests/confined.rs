@@ -206,6 +206,7 @@ fn filler() {
     }
     spool.write_all_at(b"unpacked", 4096).expect("written");
     spool.set_len(8192).expect("made longer");
+    rustix::fs::fstatvfs(&spool).expect("how much room is left");
     let mut read = [1; 8192];
     spool.read_exact_at(&mut read, 0).expect("reads");
     assert_eq!((&read[..4], &read[4096..4104]), (&[0; 4][..], &b"unpacked"[..]));

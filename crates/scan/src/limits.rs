@@ -32,6 +32,14 @@ pub const UNPACKED_FOR_EACH: u64 = 64;
 /// need for what they make with their strongest options.
 pub const WINDOW: u64 = 128 << 20;
 
+/// Bytes other than blocks of zeros that one spool takes, and each worker has one. It is not derived
+/// from the file's length, as a small one may become very much; an image that holds more is
+/// unpacked by whoever wants its tables walked.
+pub const SPOOL: u64 = 8 << 30;
+
+/// Bytes that are written to a spool between two looks at the room that is left beside it.
+pub const SPOOL_LOOK: u64 = 16 << 20;
+
 /// Files with several names that are remembered during a walk, so that each is read once. Of
 /// further ones every name is read.
 pub const LINKED: usize = 1 << 20;

@@ -257,6 +257,11 @@ impl Search<'_> {
                 "{error}: unpack the archive with its own tool, or fetch it anew where it is cut, and \
                  scan what comes of that"
             ),
+            Unspooled::Beyond => format!(
+                "it holds more than the {} GiB that are unpacked into a temporary file: unpack the \
+                 archive, and scan what comes of that",
+                limits::SPOOL >> 30
+            ),
             Unspooled::Unwritten(error) => {
                 self.found.is_shallow = true;
                 format!(
