@@ -296,3 +296,44 @@ fn zeros_behind_a_packed_stream_are_its_end_and_all_else_is_told() {
     }
     assert_eq!(members, 24);
 }
+
+/// What GNU tar makes of holes: its own way is read, those of POSIX are told as not looked into, and
+/// none is taken for something that it is not.
+#[test]
+fn sparse_members_of_real_tar_files_are_what_they_are_or_are_told() {
+    if !calve_testkit::qemu::has("tar") {
+        calve_testkit::qemu::skipped("there is no tar");
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let root = folder.path();
+    let path = write(root, "disk.qcow", &large(false));
+    let file = File::options().write(true).open(&path).expect("opens");
+    file.set_len((large(false).len() as u64 + (1 << 20)).next_multiple_of(4096)).expect("a hole");
+    for (name, words) in [
+        ("gnu", "--format=gnu"),
+        ("posix-0.0", "--format=posix --sparse-version=0.0"),
+        ("posix-0.1", "--format=posix --sparse-version=0.1"),
+        ("posix-1.0", "--format=posix --sparse-version=1.0"),
+    ] {
+        let mut tar = std::process::Command::new("tar");
+        tar.arg("-C").arg(root).args(words.split(' ')).args(["-S", "-cf"]);
+        let made = tar.arg(root.join(format!("{name}.tar"))).arg("disk.qcow").status();
+        assert!(made.expect("tar runs").success());
+    }
+    for options in [options(), deep()] {
+        let found = told(root, &options);
+        assert_eq!(found.len(), 6, "{found:?}");
+        let gnu = &found["gnu.tar|disk.qcow"];
+        assert_eq!((gnu.class, &gnu.problem), (Class::Version1, &None));
+        let survey = gnu.image.as_ref().expect("an image").survey;
+        assert_eq!(survey.map(|survey| survey.allocated), options.is_deep.then_some(201));
+        for name in ["posix-0.0.tar", "posix-0.1.tar", "posix-1.0.tar"] {
+            let problem = found[name].problem.as_deref().expect("told");
+            assert!(
+                problem.contains("not looked into: is sparse in the way of POSIX"),
+                "{problem}"
+            );
+        }
+    }
+}
