@@ -34,6 +34,32 @@ fn points_at(files: &[Value], key: &str) -> Vec<Option<usize>> {
     files.iter().map(place).collect()
 }
 
+/// What people and spreadsheets are told: which file each copy and each further name is one of.
+fn assert_tables(bench: &Bench, kind: &str, root: &str) {
+    let table = bench.ok(&["scan", root]).out.replace('\n', " ");
+    assert!(table.contains("with 2 reflink copies counted once"), "{table}");
+    let words: Vec<&str> = table.split_whitespace().collect();
+    let table = words.join(" ");
+    let copy = format!("shares all its blocks with {kind}/images/a.qcow");
+    assert_eq!(table.matches(&copy).count(), 2, "{table}");
+    assert!(table.contains(&format!("another name of {kind}/images/c.qcow")), "{table}");
+
+    // As a table for spreadsheets, the same stands at the end of each line.
+    let csv = bench.ok(&["scan", "--output", "csv", root]).out;
+    let rows: Vec<Vec<&str>> = csv.lines().map(|line| line.split(',').collect()).collect();
+    let end = ["id", "name-of", "reflink-of", "on-disk", "shared", "shared-is-cut"];
+    assert_eq!(rows[0][15..], end);
+    let (id, told) = (rows[1][15], files(&bench.ok(&["scan", "--output", "json", root])));
+    assert_eq!(rows[2][15..18], [rows[2][15], "", id], "{csv}");
+    assert_eq!(rows[4][15..18], [rows[4][15], rows[3][15], ""], "{csv}");
+    for (row, file) in rows[1..].iter().zip(&told) {
+        assert_eq!(
+            row[18..],
+            [&file["on-disk"], &file["shared"], &file["shared-is-cut"]].map(Value::to_string)
+        );
+    }
+}
+
 fn on(kind: &str) {
     let bench = Bench::new();
     let Some(mounted) = mounted(&bench, kind) else { return };
@@ -96,9 +122,7 @@ fn on(kind: &str) {
             assert_eq!(totals[key]["reflink-copies"], 2, "{kind}");
         }
     }
-    let table = bench.ok(&["scan", &root]).out.replace('\n', " ");
-    assert!(table.contains("with 2 reflink copies counted once"), "{table}");
-    assert_eq!(table.matches("shares all its blocks").count(), 2, "{table}");
+    assert_tables(&bench, kind, &root);
 
     // What was known has not changed by the copies of it, but what it shares: that is as it was.
     let later = bench.ok(&arguments);

@@ -180,13 +180,15 @@ fn evidence(evidence: &[Evidence]) -> Value {
 
 /// The columns of CSV.
 pub(super) const COLUMNS: &str = "filename,member,class,format,dialect,producer,virtual-size,\
-     file-size,cluster-bits,encrypted,undo-record,backing-filename,findings,problem,new-version1";
+     file-size,cluster-bits,encrypted,undo-record,backing-filename,findings,problem,new-version1,\
+     id,name-of,reflink-of,on-disk,shared,shared-is-cut";
 
 /// A row as a line of CSV, without its end. `known` is as of [`of_row`].
 pub(super) fn csv_of(row: &Row, known: i64) -> String {
     let image = row.seen.image.as_ref();
     let bytes = |bytes: Option<&Vec<u8>>| bytes.map(|bytes| escaped(bytes)).unwrap_or_default();
     let number = |number: Option<u64>| number.map(|it| it.to_string()).unwrap_or_default();
+    let place = |id: Option<i64>| id.map(|it| it.to_string()).unwrap_or_default();
     let text = |text: Option<&String>| text.cloned().unwrap_or_default();
     let findings: Vec<String> =
         row.seen.findings.iter().map(|it| format!("{} {}", it.rule, it.count)).collect();
@@ -206,6 +208,12 @@ pub(super) fn csv_of(row: &Row, known: i64) -> String {
         findings.join("; "),
         row.seen.problem.as_ref().map(|it| escaped(it.as_bytes())).unwrap_or_default(),
         is_new(row, known).to_string(),
+        row.id.to_string(),
+        place(row.name_of),
+        place(row.reflink_of),
+        number(row.blocks.map(|blocks| blocks.on_disk)),
+        number(row.blocks.and_then(|blocks| blocks.shared)),
+        row.blocks.map(|blocks| blocks.is_cut.to_string()).unwrap_or_default(),
     ];
     fields.map(|field| quoted(&field)).join(",")
 }

@@ -83,12 +83,17 @@ impl<W: Write> Report<'_, W> {
 
     fn human(&mut self) -> Result<(), End> {
         let table = Table::new();
+        let catalogue = self.catalogue;
         let mut is_first = true;
         self.rows(|out, row| {
             if std::mem::take(&mut is_first) {
                 out.write_all(Table::heading().as_bytes())?;
             }
-            Ok(out.write_all(table.row(row).as_bytes())?)
+            let first = match row.name_of.or(row.reflink_of) {
+                Some(id) => catalogue.row(id)?,
+                None => None,
+            };
+            Ok(out.write_all(table.row(row, first.as_ref()).as_bytes())?)
         })?;
         for family in self.families()? {
             if let Some(text) = table.family(&family) {

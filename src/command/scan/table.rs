@@ -26,13 +26,15 @@ impl Table {
     }
 
     /// A row: its class, the disk's size or else the file's, its name, and below it what is known.
-    pub(super) fn row(&self, row: &Row) -> String {
+    /// `first` is the row of which this one is a further name, or a copy that shares its blocks.
+    pub(super) fn row(&self, row: &Row, first: Option<&Row>) -> String {
         let image = row.seen.image.as_ref();
         let size = image.and_then(|image| image.virtual_size).or(row.seen.size);
         let size = size.map(print::size).unwrap_or_default();
         let name = self.name(&row.path, row.member.as_deref());
         let mut text = format!("{:<15}{size:>9}  {name}\n", row.seen.class.word());
-        for detail in details(row) {
+        let first = first.map(|first| self.name(&first.path, first.member.as_deref()));
+        for detail in details(row, first.as_deref().unwrap_or("another file")) {
             text.push_str(&wrapped(&detail, INDENT));
         }
         text
@@ -112,17 +114,18 @@ impl Table {
     }
 }
 
-/// What is known of a row, part by part.
-fn details(row: &Row) -> Vec<String> {
+/// What is known of a row, part by part. `first` is the name of the file whose other name, or copy,
+/// it is.
+fn details(row: &Row, first: &str) -> Vec<String> {
     let mut details = Vec::new();
     let image = row.seen.image.as_ref();
     if let Some(image) = image {
         details.extend(image_details(row.seen.class, image));
     }
     if row.name_of.is_some() {
-        details.push("another name of a file that is listed too".to_owned());
+        details.push(format!("another name of {first}"));
     } else if row.reflink_of.is_some() {
-        details.push("shares all its blocks with a file that is listed too".to_owned());
+        details.push(format!("shares all its blocks with {first}"));
     } else if let Some(shared) = row.blocks.and_then(|it| it.shared).filter(|it| *it > 0) {
         details.push(format!("shares {} with other files", print::size(shared)));
     }
