@@ -2,7 +2,7 @@
 
 use std::process::{Command, Stdio};
 
-use crate::common::{Bench, Said, image, signal};
+use crate::common::{Bench, Said, image, program, signal};
 use calve_disk::open::lock_for_writing;
 use calve_testkit::{Builder, Random, deflated, qemu};
 use nix::sys::signal::Signal;
@@ -122,7 +122,7 @@ fn many_findings_are_counted_for_people_and_listed_for_programs() {
     let output = Command::new("sh")
         .current_dir(bench.path())
         .args(["-c", "\"$0\" check --all wild | head -n 1"])
-        .arg(env!("CARGO_BIN_EXE_calve"))
+        .arg(program())
         .output()
         .expect("a shell");
     let said = Said::of(&output);
@@ -165,7 +165,7 @@ fn a_worker_that_dies_is_a_finding() {
             .args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=pread64", "-P"])
             .arg(&path)
             .args(["-e", "inject=pread64:signal=KILL:when=2"])
-            .arg(env!("CARGO_BIN_EXE_calve"))
+            .arg(program())
             .args(["check", "--output", output, "old"])
             .output();
         let said = Said::of(&ran.expect("strace runs"));
@@ -190,7 +190,7 @@ fn a_host_that_cannot_read_a_table_loses_what_it_speaks_of() {
         .args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=pread64", "-P"])
         .arg(&path)
         .args(["-e", "inject=pread64:error=EIO:when=3+"])
-        .arg(env!("CARGO_BIN_EXE_calve"))
+        .arg(program())
         .args(["check", "--output", "json", "old"])
         .output();
     let said = Said::of(&ran.expect("strace runs"));

@@ -9,7 +9,7 @@ use std::os::unix::fs::{FileExt, MetadataExt, symlink};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::common::{Bench, Said, signal};
+use crate::common::{Bench, Said, program, signal};
 use calve_testkit::{Builder, Random, qemu};
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -110,7 +110,7 @@ fn the_log_says_what_was_run_when_and_where() {
             "result",
         ]
     );
-    let program = env!("CARGO_BIN_EXE_calve");
+    let program = program();
     assert_eq!(log["schema"], 1);
     assert_eq!(log["program"], concat!("calve ", env!("CARGO_PKG_VERSION")));
     assert_eq!(log["verb"], "info");
@@ -423,7 +423,7 @@ fn a_worker_makes_no_digests_and_no_log() {
     for (words, _) in WITH_A_WORKER {
         let output = Command::new("strace")
             .current_dir(bench.path())
-            .args(["-f", "-qq", "-y", "-s", "0", "-o", "trace", env!("CARGO_BIN_EXE_calve")])
+            .args(["-f", "-qq", "-y", "-s", "0", "-o", "trace", &program()])
             .args([&[words[0], "--evidence", "log"], &words[1..]].concat())
             .output()
             .expect("strace runs");
@@ -471,7 +471,7 @@ fn a_worker_that_fails_or_dies_leaves_a_log_that_says_so() {
             .current_dir(bench.path())
             .args(["-f", "-qq", "-o", "trace", "-e", "trace=seccomp"])
             .args(["-e", "inject=seccomp:signal=SEGV"])
-            .arg(env!("CARGO_BIN_EXE_calve"))
+            .arg(program())
             .args(words)
             .output()
             .expect("strace runs");
@@ -596,7 +596,7 @@ fn a_log_that_finds_no_room_is_said_to_be_missing() {
     let script = "ulimit -f 1; exec \"$0\" info --evidence log old.qcow";
     let output = Command::new("sh")
         .current_dir(bench.path())
-        .args(["-c", script, env!("CARGO_BIN_EXE_calve")])
+        .args(["-c", script, &program()])
         .output()
         .expect("a shell");
     let said = Said::of(&output);

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use crate::common::{Bench, Said, image};
+use crate::common::{Bench, Said, image, program};
 use crate::migrate::{magic, scan_and_plan, two_families};
 use calve_testkit::qemu;
 
@@ -69,10 +69,7 @@ fn a_command_that_wants_the_terminal_is_a_failure_and_no_run_that_hangs() {
         return;
     }
     // And the kernel itself.
-    let line = format!(
-        "{} migrate plan --before 'read x </dev/tty; touch on'",
-        env!("CARGO_BIN_EXE_calve")
-    );
+    let line = format!("{} migrate plan --before 'read x </dev/tty; touch on'", program());
     let mut command = Command::new("script");
     command.args(["-qec", &line, "/dev/null"]).current_dir(bench.path());
     let said = Said::of(&command.stdin(Stdio::piped()).output().expect("runs"));

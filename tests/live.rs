@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::common::{Bench, image, large};
+use crate::common::{Bench, image, large, program};
 use crate::migrate::{files, magic, migrated, scan_and_plan, six_families, two_families};
 use calve_testkit::qemu;
 
@@ -101,7 +101,7 @@ struct Live {
 
 impl Live {
     fn start(bench: &Bench, words: &str) -> Self {
-        Self::of(bench, &format!("{} migrate --live {words} plan", env!("CARGO_BIN_EXE_calve")))
+        Self::of(bench, &format!("{} migrate --live {words} plan", program()))
     }
 
     /// The same of any command.
@@ -345,8 +345,7 @@ fn the_terminal_is_given_back_by_runs_that_end_with_an_error_or_a_panic() {
     bench.ok(&["migrate", "-q", "--undo", "1", "plan"]);
     // A thread that cannot be started is a panic of the standard library: here while the run is
     // shown, whose threads are the first of all.
-    let program = env!("CARGO_BIN_EXE_calve");
     let strace = "strace -f -qq -o trace -e trace=clone3 -e inject=clone3:error=EAGAIN:when=4";
-    let live = Live::of(&bench, &format!("{strace} {program} migrate --live plan"));
+    let live = Live::of(&bench, &format!("{strace} {} migrate --live plan", program()));
     assert_eq!(live.end(&bench), "101");
 }

@@ -14,7 +14,6 @@ mod evidence;
 mod examine;
 mod hooks;
 mod hostile;
-#[cfg(not(debug_assertions))]
 mod instructions;
 mod interrupted;
 mod live;

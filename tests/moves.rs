@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use crate::common::Bench;
+use crate::common::{Bench, program};
 use calve_testkit::{Builder, Random, qemu};
 
 const MIB: u64 = 1 << 20;
@@ -99,7 +99,7 @@ fn where_every_byte_is_stored_the_kernel_copies_if_told_to() {
         let traced = Command::new("strace")
             .current_dir(bench.path())
             .args(["-f", "-o", "trace", "-e", "trace=copy_file_range"])
-            .arg(env!("CARGO_BIN_EXE_calve"))
+            .arg(program())
             .args(arguments)
             .output()
             .expect("starts");

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::time::{Duration, SystemTime};
 
-use crate::common::{Bench, Said};
+use crate::common::{Bench, Said, program};
 use calve_testkit::{Builder, Random, qemu};
 
 /// What is run: `IMAGE` is each of [`IMAGES`], and `new` a file that is not there. A further
@@ -230,7 +230,7 @@ fn no_call_of_a_reading_verb_does_more_than_read_its_sources() {
     let names = bench.names();
     let before = contents(&bench, &names);
     for words in runs(&bench) {
-        let (output, trace) = traced(&bench, env!("CARGO_BIN_EXE_calve"), &words);
+        let (output, trace) = traced(&bench, &program(), &words);
         let said = Said::of(&output);
         assert_eq!(said.code, Some(0), "{words:?}: {}", said.err);
         let watched = |name: &String| trace.lines().any(|line| touches(line, name));
@@ -288,7 +288,7 @@ fn blocks_that_are_shared_leave_the_source_as_it_was() {
     for format in ["raw", "qcow2"] {
         let words = format!("convert -O {format} --copy clone xfs/large.qcow xfs/new.{format}");
         let words: Vec<String> = words.split(' ').map(str::to_owned).collect();
-        let (output, trace) = traced(&bench, env!("CARGO_BIN_EXE_calve"), &words);
+        let (output, trace) = traced(&bench, &program(), &words);
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         assert!(trace.contains("FICLONERANGE"), "nothing was shared");
         assert_eq!(trespasses(&trace, &names), <[&str; 0]>::default());
@@ -320,8 +320,8 @@ fn nothing_that_the_host_tells_of_a_source_changes_not_even_its_access_time() {
 /// Makes it a folder in which somebody else may run the program and write; says whether that is
 /// so.
 fn let_somebody_else_in(bench: &Bench) -> bool {
-    let program = bench.file("calve");
-    std::fs::copy(env!("CARGO_BIN_EXE_calve"), &program).expect("a copy");
+    let copy = bench.file("calve");
+    std::fs::copy(program(), &copy).expect("a copy");
     std::fs::set_permissions(bench.path(), Permissions::from_mode(0o777)).expect("permissions");
     somebody_else(bench, &["--version"]).is_some_and(|said| said.code == Some(0))
 }

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::common::{Bench, Said, image, may_trace};
+use crate::common::{Bench, Said, image, may_trace, program};
 use calve_disk::open::lock_for_writing;
 use calve_testkit::{Builder, Mounted, qemu};
 
@@ -172,7 +172,7 @@ fn struck(bench: &Bench, name: &str, what: &str, arguments: &[&str]) -> Said {
         .current_dir(bench.path())
         .args(["-f", "-qq", "-o", "/dev/null", "-P", path.to_str().expect("a name")])
         .args(["-e", what])
-        .arg(env!("CARGO_BIN_EXE_calve"))
+        .arg(program())
         .args(arguments)
         .output();
     Said::of(&output.expect("strace runs"))
@@ -232,7 +232,7 @@ fn workers_open_nothing_once_they_are_confined() {
     }
     let output = Command::new("strace")
         .current_dir(bench.path())
-        .args(["-f", "-qq", "-s", "0", "-o", "trace", env!("CARGO_BIN_EXE_calve")])
+        .args(["-f", "-qq", "-s", "0", "-o", "trace", &program()])
         .args(["scan", "--sandbox=require", "--jobs", "1", "tree"])
         .output()
         .expect("strace runs");

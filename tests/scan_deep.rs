@@ -5,7 +5,7 @@ use std::process::Command;
 use calve_testkit::{Builder, Mounted, Random, qemu};
 use serde_json::Value;
 
-use crate::common::{Bench, Said};
+use crate::common::{Bench, Said, program};
 
 /// An image of 200 KiB, whose last table leads behind the end of the file, or does not.
 fn large(is_damaged: bool) -> Vec<u8> {
@@ -158,7 +158,7 @@ fn a_limit_on_the_length_of_files_is_a_problem_too_and_ends_no_worker() {
         let script = "ulimit -f 64; exec \"$0\" \"$@\"";
         let output = Command::new("sh")
             .current_dir(bench.path())
-            .args(["-c", script, env!("CARGO_BIN_EXE_calve")])
+            .args(["-c", script, &program()])
             .args(["scan", sandbox, "--deep", "--output", "jsonl", "tree"])
             .output();
         let said = Said::of(&output.expect("a shell"));

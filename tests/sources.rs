@@ -7,7 +7,7 @@ use std::os::unix::process::CommandExt;
 
 use serde_json::Value;
 
-use crate::common::{Bench, Said, image};
+use crate::common::{Bench, Said, image, program};
 
 /// A bench with a folder `tree` of scripts and settings.
 fn bench() -> Bench {
@@ -112,15 +112,15 @@ fn what_is_not_looked_into_is_told() {
 #[test]
 fn a_file_and_a_folder_that_may_not_be_read_are_told() {
     let bench = bench();
-    let program = bench.file("calve");
-    fs::copy(env!("CARGO_BIN_EXE_calve"), &program).expect("a copy");
+    let copy = bench.file("calve");
+    fs::copy(program(), &copy).expect("a copy");
     fs::set_permissions(bench.path(), Permissions::from_mode(0o755)).expect("permissions");
     let secret = bench.file("tree/good.sh");
     fs::set_permissions(&secret, Permissions::from_mode(0o000)).expect("permissions");
     fs::set_permissions(bench.file("tree/sub"), Permissions::from_mode(0o000))
         .expect("permissions");
     fs::remove_file(bench.file("tree/make.sh")).expect("removed");
-    let mut command = std::process::Command::new(&program);
+    let mut command = std::process::Command::new(&copy);
     command.current_dir(bench.path()).args(["audit-sources", "tree"]);
     // Root may read all there is.
     let is_root =
@@ -128,7 +128,7 @@ fn a_file_and_a_folder_that_may_not_be_read_are_told() {
     if is_root {
         command.uid(54_321).gid(54_321);
     }
-    let said = Said::of(&command.output().expect("the program runs"));
+    let said = Said::of(&command.output().expect("the copy runs"));
     fs::set_permissions(bench.file("tree/sub"), Permissions::from_mode(0o755)).expect("back");
     assert_eq!(said.code, Some(4), "{}{}", said.out, said.err);
     for name in ["tree/good.sh", "tree/sub"] {
@@ -154,7 +154,7 @@ fn a_reader_who_goes_away_ends_it_quietly() {
     bench.write("many.sh", &b"qemu-img create -f qcow a 1G\n".repeat(5000));
     let said = bench.fails(2, "", &["audit-sources", "many.sh"]);
     assert!(said.out.ends_with("further findings that are not listed: 4000\n"), "{}", said.out);
-    let command = format!("{} audit-sources many.sh | head -1", env!("CARGO_BIN_EXE_calve"));
+    let command = format!("{} audit-sources many.sh | head -1", program());
     let mut shell = std::process::Command::new("sh");
     let output = shell.current_dir(bench.path()).args(["-c", &command]).output().expect("a shell");
     assert_eq!(

@@ -4,7 +4,7 @@ use std::os::unix::fs::symlink;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::common::{Bench, Said, signal};
+use crate::common::{Bench, Said, program, signal};
 use calve_testkit::qemu;
 use nix::sys::signal::Signal;
 
@@ -271,7 +271,7 @@ fn a_file_that_may_not_grow_further_is_no_space_and_nothing_is_left() {
     let script = "ulimit -f 1024; exec \"$0\" convert -O qcow2 large.qcow new.qcow2";
     let output = std::process::Command::new("sh")
         .current_dir(bench.path())
-        .args(["-c", script, env!("CARGO_BIN_EXE_calve")])
+        .args(["-c", script, &program()])
         .output()
         .expect("a shell");
     let said = Said::of(&output);

@@ -3,7 +3,7 @@
 
 use std::process::Command;
 
-use crate::common::Bench;
+use crate::common::{Bench, program};
 use calve_testkit::{Builder, Random};
 
 const MIB: u64 = 1 << 20;
@@ -17,7 +17,7 @@ fn trace(bench: &Bench, arguments: &[&str]) -> Option<Vec<String>> {
     let traced = Command::new("strace")
         .current_dir(bench.path())
         .args(["-f", "-y", "-s", "0", "-o", "trace", "-e", "trace=pread64,pwrite64,pwritev"])
-        .arg(env!("CARGO_BIN_EXE_calve"))
+        .arg(program())
         .args(arguments)
         .output()
         .expect("starts");
@@ -176,7 +176,7 @@ fn past_the_page_cache_means_direct_writes_of_whole_blocks() {
     let traced = Command::new("strace")
         .current_dir(bench.path())
         .args(["-f", "-y", "-s", "0", "-o", "trace", "-e", "trace=openat,pwrite64,fadvise64"])
-        .arg(env!("CARGO_BIN_EXE_calve"))
+        .arg(program())
         .args(["convert", "-q", "-T", "none", "-t", "none", "old", "new"])
         .output()
         .expect("starts");

@@ -6,7 +6,7 @@ use std::io::Read;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::common::{Bench, Said, image, signal};
+use crate::common::{Bench, Said, image, program, signal};
 use calve_disk::open::lock_for_writing;
 use calve_testkit::corpus::{self, Kind};
 use calve_testkit::{Builder, Random, qemu};
@@ -18,7 +18,7 @@ fn traced(bench: &Bench, strace: &[&str], arguments: &[&str]) -> (Said, Vec<Stri
         .current_dir(bench.path())
         .args(["-f", "-qq", "-y", "-s", "0", "-o", "trace"])
         .args(strace)
-        .arg(env!("CARGO_BIN_EXE_calve"))
+        .arg(program())
         .args(arguments)
         .output()
         .expect("strace runs");
@@ -245,7 +245,7 @@ fn an_image_that_never_ends_is_ended_and_told_as_a_finding() {
         .current_dir(bench.path())
         // The limit of the file would be longer than anybody waits for a test.
         .args(["-c", "ulimit -S -t 1 && exec \"$0\" check --deep --output json endless"])
-        .arg(env!("CARGO_BIN_EXE_calve"))
+        .arg(program())
         .output()
         .expect("a shell");
     let said = Said::of(&output);
@@ -350,7 +350,7 @@ fn a_closed_pipe_ends_quietly() {
     let output = Command::new("sh")
         .current_dir(bench.path())
         .args(["-c", script])
-        .arg(env!("CARGO_BIN_EXE_calve"))
+        .arg(program())
         .output()
         .expect("a shell");
     let said = Said::of(&output);
@@ -401,7 +401,7 @@ fn a_worker_gets_the_passphrases_that_are_named() {
         let output = Command::new("sh")
             .current_dir(bench.path())
             .args(["-c", &format!("\"$0\" convert --untrusted --force {script}")])
-            .arg(env!("CARGO_BIN_EXE_calve"))
+            .arg(program())
             .stdin(Stdio::null())
             .output()
             .expect("a shell");
@@ -419,7 +419,7 @@ fn a_worker_gets_the_passphrases_that_are_named() {
     let bash = Command::new("bash")
         .current_dir(bench.path())
         .args(["-c", "\"$0\" compare --untrusted --passphrase-file <(cat key) secret plain"])
-        .arg(env!("CARGO_BIN_EXE_calve"))
+        .arg(program())
         .output();
     if let Ok(output) = bash {
         let said = Said::of(&output);

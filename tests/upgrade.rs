@@ -4,7 +4,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::process::Command;
 use std::time::Duration;
 
-use crate::common::{Bench, Said};
+use crate::common::{Bench, Said, program};
 use calve_testkit::{Builder, Random, qemu, seeds};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -491,7 +491,7 @@ fn what_is_written_is_synced_in_this_order() {
         let traced = Command::new("strace")
             .current_dir(bench.path())
             .args(["-f", "-y", "-s", "0", "-o", "trace", "-e", calls])
-            .arg(env!("CARGO_BIN_EXE_calve"))
+            .arg(program())
             .args(arguments)
             .output()
             .expect("strace runs");
@@ -546,7 +546,7 @@ fn a_file_that_may_not_grow_stays_as_it_was() {
     let output = Command::new("sh")
         .current_dir(bench.path())
         .args(["-c", &format!("ulimit -f {blocks} && exec \"$0\" upgrade old.qcow")])
-        .arg(env!("CARGO_BIN_EXE_calve"))
+        .arg(program())
         .output()
         .expect("a shell");
     let said = Said::of(&output);

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::common::{Bench, Said, large, signal};
+use crate::common::{Bench, Said, large, program, signal};
 use crate::migrate::{
     archive, assert_migrated, assert_nothing_staged, files, kill_within, kills, magic, migrated,
     scan_and_plan, six_families, two_families,
@@ -471,7 +471,7 @@ fn an_array_of_slurm_migrates_an_archive_through_a_kill_and_a_checkpoint() {
     let planned = scan_and_plan(&bench, &["--way", "convert"]);
     let output = Command::new(script("slurm"))
         .arg(script("slurm-array"))
-        .arg(env!("CARGO_BIN_EXE_calve"))
+        .arg(program())
         .arg(bench.path())
         .output();
     let said = Said::of(&output.expect("runs"));
@@ -483,7 +483,7 @@ fn an_array_of_slurm_migrates_an_archive_through_a_kill_and_a_checkpoint() {
 
 #[test]
 fn manifests_are_as_kubernetes_and_calve_have_them() {
-    let output = Command::new(script("manifests")).arg(env!("CARGO_BIN_EXE_calve")).output();
+    let output = Command::new(script("manifests")).arg(program()).output();
     let said = Said::of(&output.expect("runs"));
     if said.code == Some(3) {
         assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "{}", said.err);

@@ -12,6 +12,15 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
+/// The program that is tried: what `CALVE_PROGRAM` names, or else what was built with these tests. So
+/// tests that were built quickly try a program that was built as it is released.
+pub(crate) fn program() -> String {
+    let named = std::env::var("CALVE_PROGRAM");
+    let program = named.unwrap_or_else(|_| env!("CARGO_BIN_EXE_calve").to_owned());
+    let path = std::path::absolute(program).expect("a name");
+    path.into_os_string().into_string().expect("a plain name")
+}
+
 /// A folder, and the program run in it.
 pub(crate) struct Bench {
     folder: tempfile::TempDir,
@@ -63,7 +72,7 @@ impl Bench {
     }
 
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_calve"));
+        let mut command = Command::new(program());
         command.current_dir(self.path()).args(arguments);
         command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         command
@@ -83,7 +92,7 @@ impl Bench {
             .current_dir(self.path())
             .args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("trace={call}")])
             .args(["-e", &format!("inject={call}:error={fault}:when={number}")])
-            .arg(env!("CARGO_BIN_EXE_calve"))
+            .arg(program())
             .args(arguments)
             .output();
         Said::of(&output.expect("strace runs"))
@@ -94,7 +103,7 @@ impl Bench {
         let output = Command::new("sh")
             .current_dir(self.path())
             .args(["-c", &format!("ulimit -v {kibibytes} && exec \"$0\" \"$@\"")])
-            .arg(env!("CARGO_BIN_EXE_calve"))
+            .arg(program())
             .args(arguments)
             .output();
         Said::of(&output.expect("a shell"))
