@@ -317,8 +317,13 @@ fn a_family_that_is_half_way_is_told_with_its_reason_and_is_later_work() {
         let text = format!("tried {attempt} times, and it came no further");
         assert!(said.err.contains(&text), "{}", said.err);
     }
-    let said = bench.fails(75, "1 of 1 shards are not finished", &["merge-reports", "plan.shards"]);
-    assert!(said.out.contains("left half way 3 times in a row"), "{}", said.out);
+    let said = bench.fails(11, "1 family stays half way", &["merge-reports", "plan.shards"]);
+    assert!(said.out.contains("tried 4 times, and it came no further"), "{}", said.out);
+    let merged = bench.run(&["merge-reports", "--output", "json", "plan.shards"]).json();
+    assert_eq!(
+        (&merged["stuck"][0]["cause"], &merged["open"], &merged["is-whole"]),
+        (&"hook".into(), &serde_json::json!([]), &true.into())
+    );
     // A result that did not read as its source stays one.
     let report = String::from_utf8(bench.read("plan.shards/shard-0-of-1.report")).expect("text");
     bench.write("other", report.replace("\"cause\":\"hook\"", "\"cause\":\"mismatch\"").as_bytes());

@@ -34,6 +34,14 @@ pub(crate) fn run(args: &MergeArgs) -> Result<Code, Failure> {
         return Err(Failure::new(Code::Later, text)
             .next("run their workers again, then this; calve work goes on where it was"));
     }
+    if !merged.stuck.is_empty() {
+        let text = match merged.total.stuck {
+            1 => "1 family stays half way until its cause is removed".to_owned(),
+            count => format!("{count} families stay half way until their causes are removed"),
+        };
+        return Err(Failure::new(Code::Partly, text)
+            .next("nothing is lost; remove the cause that is told, then run the worker again"));
+    }
     Ok(match (merged.total.failed, merged.total.missing) {
         (0, 0) => Code::Done,
         (0, _) => Code::Losses,
@@ -71,6 +79,7 @@ fn text(merged: &Merged) -> String {
     );
     for (count, what) in [
         (total.failed, "families failed and are as they were"),
+        (total.stuck, "families stay half way"),
         (total.left, "families are left"),
         (total.missing, "bytes of rescued disks are missing"),
     ] {
@@ -84,7 +93,7 @@ fn text(merged: &Merged) -> String {
         let (shard, family) = (failed.shard, failed.family);
         text.push_str(&format!("shard {shard}, family {family}: {cause}: {problem}\n"));
     }
-    for open in &merged.open {
+    for open in merged.open.iter().chain(&merged.stuck) {
         let problem = match &*open.problem {
             "" => "its worker was ended in the middle of it".into(),
             problem => calve_disk::open::escaped(problem.as_bytes()),
@@ -116,5 +125,6 @@ fn document(merged: &Merged) -> serde_json::Value {
         "plan-digest": merged.plan_digest, "shards": merged.shards, "is-whole": merged.is_whole(),
         "missing-shards": merged.missing, "unfinished-shards": unfinished.collect::<Vec<_>>(),
         "total": merged.total, "failed": list(&merged.failed), "open": list(&merged.open),
+        "stuck": list(&merged.stuck),
     })
 }

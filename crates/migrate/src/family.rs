@@ -10,13 +10,9 @@ use crate::configurations::{self, Configurations};
 use crate::error::{Error, Result};
 use crate::event::{Event, Outcome};
 use crate::hook::Hooks;
-use crate::journal::{FamilyState, ImageRecord, ImageState, Journal};
+use crate::journal::{FamilyState, ImageRecord, ImageState, Journal, MOST_ATTEMPTS};
 use crate::step::{self, Of, Site};
 use crate::stores::Stores;
-
-/// So many times a family may be left half way for the same cause, and as far, until nothing is
-/// expected of another try without somebody's help.
-const MOST_ATTEMPTS: u64 = 3;
 
 /// What is needed to migrate families.
 pub(crate) struct Families<'a> {

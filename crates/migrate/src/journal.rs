@@ -18,6 +18,8 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use crate::configurations::Following;
 use crate::error::{Cause, Error, Result};
 
+pub(crate) use attempts::MOST_ATTEMPTS;
+
 const SCHEMA: &str = include_str!("journal/schema.sql");
 
 /// How long another process that writes to the file is waited for.

@@ -5,6 +5,10 @@ use rusqlite::params;
 use super::Journal;
 use crate::error::{Cause, Result};
 
+/// So many times a family may be left half way for the same cause, and as far, until nothing is
+/// expected of another try without somebody's help.
+pub(crate) const MOST_ATTEMPTS: u64 = 3;
+
 impl Journal {
     /// Counts an attempt that left a family half way, and returns how many there were in a row with
     /// the same cause that came as far.
@@ -19,10 +23,15 @@ impl Journal {
                    THEN attempts + 1 ELSE 1 END, \
                    cause = excluded.cause, progress = excluded.progress";
         self.execute(sql, params![run, family.cast_signed(), cause.word(), progress])?;
+        self.attempts(run, family)
+    }
+
+    /// How many attempts in a row left a family half way, for the same cause and as far.
+    pub(crate) fn attempts(&self, run: i64, family: u64) -> Result<u64> {
         let sql = "SELECT attempts FROM stuck_family WHERE run = ?1 AND number = ?2";
         let key = params![run, family.cast_signed()];
         let found = self.query(sql, key, |row| row.get::<_, i64>(0))?;
-        Ok(found.first().map_or(1, |attempts| attempts.cast_unsigned()))
+        Ok(found.first().map_or(0, |attempts| attempts.cast_unsigned()))
     }
 
     /// Forgets the attempts of a family that is not half way any more.
@@ -55,6 +64,7 @@ mod tests {
         assert_eq!([count(Cause::NoSpace), count(Cause::NoSpace)], [1, 2]);
         assert_eq!(journal.count_attempt(run, 8, Cause::NoSpace).expect("another"), 1);
         journal.forget_attempts(run, 7).expect("forgotten");
+        assert_eq!(journal.attempts(run, 7).expect("known"), 0);
         assert_eq!(count(Cause::NoSpace), 1);
     }
 }

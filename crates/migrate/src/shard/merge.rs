@@ -29,19 +29,21 @@ pub struct Merged {
     pub failed: Vec<Failed>,
     /// Families that are half way, with what keeps them there where that is known.
     pub open: Vec<Failed>,
+    /// Families that stay half way until what keeps them there is removed.
+    pub stuck: Vec<Failed>,
     /// All of it in numbers.
     pub total: Total,
 }
 
 impl Merged {
-    /// Whether each family is migrated, or failed.
+    /// Whether each family is migrated, failed, or stays half way.
     pub fn is_whole(&self) -> bool {
         self.missing.is_empty() && self.unfinished.is_empty()
     }
 
     /// Whether a result did not read as its source.
     pub fn has_mismatch(&self) -> bool {
-        let mut all = self.failed.iter().chain(&self.open);
+        let mut all = self.failed.iter().chain(&self.open).chain(&self.stuck);
         all.any(|failed| failed.cause == Cause::Mismatch.word())
     }
 }
@@ -98,6 +100,7 @@ pub fn merge(paths: &[PathBuf], plan: Option<(&Plan, &str)>) -> Result<Merged> {
         unfinished: Vec::new(),
         failed: Vec::new(),
         open: Vec::new(),
+        stuck: Vec::new(),
         total: Total::default(),
     };
     for path in paths {
@@ -143,6 +146,7 @@ pub fn merge(paths: &[PathBuf], plan: Option<(&Plan, &str)>) -> Result<Merged> {
         }
         merged.failed.extend(report.failed);
         merged.open.extend(report.open);
+        merged.stuck.extend(report.stuck);
         merged.total.add(&report.total);
     }
     let Some(first) = first else {
@@ -151,7 +155,7 @@ pub fn merge(paths: &[PathBuf], plan: Option<(&Plan, &str)>) -> Result<Merged> {
     (merged.plan_digest, merged.shards) = (first.plan_digest, first.shards);
     merged.missing = (0..first.shards).filter(|shard| !seen.contains_key(shard)).collect();
     merged.unfinished.sort_unstable();
-    for families in [&mut merged.failed, &mut merged.open] {
+    for families in [&mut merged.failed, &mut merged.open, &mut merged.stuck] {
         families.sort_unstable_by_key(|failed| (failed.shard, failed.family));
     }
     Ok(merged)
@@ -186,6 +190,7 @@ struct Report {
     families: BTreeSet<u64>,
     failed: Vec<Failed>,
     open: Vec<Failed>,
+    stuck: Vec<Failed>,
     total: Total,
 }
 
@@ -207,26 +212,33 @@ fn read(path: &Path) -> Result<Report> {
     if !(1..=MOST_SHARDS).contains(&head.shards) || head.shard >= head.shards {
         return Err(lines.wrong("has no such shard"));
     }
-    let (mut families, mut failed, mut half) = (BTreeSet::new(), Vec::new(), Vec::new());
-    let mut counted = Total::default();
+    let mut report = Report {
+        head,
+        families: BTreeSet::new(),
+        failed: Vec::new(),
+        open: Vec::new(),
+        stuck: Vec::new(),
+        total: Total::default(),
+    };
     // The family whose images follow, and how many of them.
     let mut open = (0, 0);
     loop {
         match lines.next()? {
             Some(Line::Family(family)) if open.1 == 0 => {
-                if !families.insert(family.family) {
+                if !report.families.insert(family.family) {
                     return Err(lines.wrong("this family stands above already"));
                 }
-                counted.count(family.outcome);
+                report.total.count(family.outcome);
                 open = (family.family, family.images);
                 let list = match family.outcome {
-                    Outcome::Failed => Some(&mut failed),
-                    Outcome::Open => Some(&mut half),
+                    Outcome::Failed => Some(&mut report.failed),
+                    Outcome::Open => Some(&mut report.open),
+                    Outcome::Stuck => Some(&mut report.stuck),
                     Outcome::Done | Outcome::Left => None,
                 };
                 if let Some(list) = list {
                     list.push(Failed {
-                        shard: head.shard,
+                        shard: report.head.shard,
                         family: family.family,
                         cause: family.cause.unwrap_or_default(),
                         problem: family.problem.unwrap_or_default(),
@@ -234,15 +246,15 @@ fn read(path: &Path) -> Result<Report> {
                 }
             }
             Some(Line::Image(image)) if open.1 > 0 && image.family == open.0 => {
-                counted.count_image(&image);
+                report.total.count_image(&image);
                 open.1 -= 1;
             }
-            Some(Line::Total(total)) if open.1 == 0 && total == counted => {
-                let is_finished = head.status == Status::Finished;
+            Some(Line::Total(total)) if open.1 == 0 && total == report.total => {
+                let is_finished = report.head.status == Status::Finished;
                 if lines.next()?.is_some() || (is_finished && total.left > 0) {
                     return Err(lines.wrong("says other than what stands above"));
                 }
-                return Ok(Report { head, families, failed, open: half, total });
+                return Ok(report);
             }
             Some(_) => return Err(lines.wrong("does not fit to what stands above")),
             None => return Err(lines.wrong("the report was cut: its total is missing")),

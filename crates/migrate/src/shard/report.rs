@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Shard;
 use crate::error::{Cause, Error, Result};
-use crate::journal::{FamilyRecord, FamilyState, Journal};
+use crate::journal::{FamilyRecord, FamilyState, Journal, MOST_ATTEMPTS};
 
 /// The version of the shape of reports.
 pub(super) const VERSION: u32 = 1;
@@ -59,7 +59,7 @@ pub enum Status {
     Begun,
     /// Its worker has ended, and families are left.
     Unfinished,
-    /// Each family is migrated, or failed.
+    /// Each family is migrated, failed, or stays half way.
     Finished,
 }
 
@@ -85,6 +85,8 @@ pub(super) enum Outcome {
     Failed,
     /// It was begun, and the next run goes on with it.
     Open,
+    /// It is half way, and another try would come no further before its cause is removed.
+    Stuck,
     /// It is as it was.
     Left,
 }
@@ -115,7 +117,9 @@ pub struct Total {
     pub done: u64,
     /// Those that failed.
     pub failed: u64,
-    /// Those that are neither.
+    /// Those that stay half way.
+    pub stuck: u64,
+    /// Those that are none of these.
     pub left: u64,
     /// Images of families that are migrated.
     pub images: u64,
@@ -131,6 +135,7 @@ impl Total {
             (&mut self.families, other.families),
             (&mut self.done, other.done),
             (&mut self.failed, other.failed),
+            (&mut self.stuck, other.stuck),
             (&mut self.left, other.left),
             (&mut self.images, other.images),
             (&mut self.bytes, other.bytes),
@@ -145,6 +150,7 @@ impl Total {
         *match outcome {
             Outcome::Done => &mut self.done,
             Outcome::Failed => &mut self.failed,
+            Outcome::Stuck => &mut self.stuck,
             Outcome::Open | Outcome::Left => &mut self.left,
         } += 1;
     }
@@ -157,15 +163,21 @@ impl Total {
 }
 
 /// How a family is, by the journal.
-fn outcome(known: Option<&FamilyRecord>) -> Outcome {
-    match known.map(|known| (known.state, known.cause.as_deref())) {
-        Some((FamilyState::Done, _)) => Outcome::Done,
-        Some((FamilyState::Failed, cause)) if cause != Some(Cause::Stopped.word()) => {
+fn outcome(journal: &Journal, run: i64, known: Option<&FamilyRecord>) -> Result<Outcome> {
+    let Some(known) = known else { return Ok(Outcome::Left) };
+    Ok(match known.state {
+        FamilyState::Done => Outcome::Done,
+        FamilyState::Failed if known.cause.as_deref() != Some(Cause::Stopped.word()) => {
             Outcome::Failed
         }
-        Some((FamilyState::Preparing | FamilyState::Switching, _)) => Outcome::Open,
-        Some((FamilyState::Failed | FamilyState::Undone, _)) | None => Outcome::Left,
-    }
+        FamilyState::Failed | FamilyState::Undone => Outcome::Left,
+        FamilyState::Preparing | FamilyState::Switching => {
+            match journal.attempts(run, known.number)? >= MOST_ATTEMPTS {
+                true => Outcome::Stuck,
+                false => Outcome::Open,
+            }
+        }
+    })
 }
 
 /// Writes the report of a shard: a new file, which takes the place of the one before when it is
@@ -192,15 +204,16 @@ pub fn write(
         let known = journal.families(head.run)?;
         let known: BTreeMap<u64, FamilyRecord> =
             known.into_iter().map(|family| (family.number, family)).collect();
-        let families = places.iter().filter_map(|place| plan.families.get(*place));
-        let is_open = |family: &calve_plan::Family| {
-            matches!(outcome(known.get(&family.number)), Outcome::Open | Outcome::Left)
-        };
-        status = match families.clone().any(is_open) {
-            true => Status::Unfinished,
-            false => Status::Finished,
-        };
         let run = head.run;
+        let families = places.iter().filter_map(|place| plan.families.get(*place));
+        status = Status::Finished;
+        for family in families.clone() {
+            let outcome = outcome(journal, run, known.get(&family.number))?;
+            if matches!(outcome, Outcome::Open | Outcome::Left) {
+                status = Status::Unfinished;
+                break;
+            }
+        }
         let why = head.why.clone().filter(|_| status == Status::Unfinished);
         out.write(&Line::Shard(Head { status, why, ..head }))?;
         for family in families {
@@ -237,13 +250,13 @@ impl<W: Write> Lines<'_, W> {
         (number, known): (u64, Option<&FamilyRecord>),
         total: &mut Total,
     ) -> Result<()> {
-        let outcome = outcome(known);
+        let outcome = outcome(journal, run, known)?;
         let records = match outcome {
             Outcome::Done => journal.images(run, number)?,
             _ => Vec::new(),
         };
         total.count(outcome);
-        let failure = known.filter(|_| matches!(outcome, Outcome::Failed | Outcome::Open));
+        let failure = known.filter(|_| !matches!(outcome, Outcome::Done | Outcome::Left));
         self.write(&Line::Family(Family {
             family: number,
             outcome,
