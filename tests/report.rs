@@ -2,12 +2,14 @@
 //! no version 1 image remains.
 
 use std::fs;
+use std::process::Command;
 
 use serde_json::{Value, json};
 
 use crate::common::browser::Browser;
 use crate::common::made::{self, many};
-use crate::common::{Bench, image};
+use crate::common::{Bench, image, program};
+use crate::migrate::{scan_and_plan, two_families};
 use calve_testkit::{Builder, qemu};
 
 /// A bench with a catalogue of a chain, a single image, a damaged one and a qcow2 image.
@@ -130,6 +132,65 @@ fn a_run_that_was_taken_back_is_told_as_such() {
     assert_eq!(undone["results"]["undone"]["count"], 3);
     assert_eq!(undone["certificate"]["version1"], 4);
     assert!(undone["run"]["undone"].is_string(), "{}", undone["run"]);
+}
+
+/// Runs a command that a report tells, as somebody would type it.
+fn typed(bench: &Bench, command: &Value) {
+    let script = command.as_str().expect("a command").replace("calve ", &format!("{} ", program()));
+    let mut shell = Command::new("sh");
+    let output = shell.args(["-c", &script]).current_dir(bench.path()).output().expect("a shell");
+    assert!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn shards_are_told_of_as_one_run_by_what_each_worker_did() {
+    let bench = two_families();
+    scan_and_plan(&bench, &["--way", "convert"]);
+    let whole = || report(&bench, &["--journal", "plan.shards", "plan"]);
+    let work = ["work", "-q", "--plan", "plan", "--shard"];
+    bench.ok(&[&work[..], &["0/2"]].concat());
+    let first = whole();
+    let counts = |report: &Value| {
+        let of = |word: &str| report["results"][word]["count"].as_u64().unwrap_or(0);
+        (of("migrated"), of("failed"), of("not-begun"))
+    };
+    let (migrated, failed, rest) = counts(&first);
+    assert!(migrated > 0 && failed == 0 && rest > 0 && migrated + rest == 4, "{first}");
+    assert_eq!(first["run"]["ended"], Value::Null, "one shard was not begun");
+    // The other one fails, and what is told to be typed then ends it.
+    bench.fails(11, "", &[&work[..], &["1/2", "--after", "exit 3"]].concat());
+    let second = whole();
+    assert_eq!(counts(&second), (migrated, rest, 0));
+    assert_eq!(second["run"]["ended"], Value::Null, "a family failed");
+    typed(&bench, &second["failed"][0]["command"]);
+    let third = whole();
+    assert_eq!(counts(&third), (4, 0, 0));
+    assert!(third["run"]["ended"].is_string());
+    let mut told: Vec<&Value> = third["images"].as_array().expect("images").iter().collect();
+    told.sort_by_key(|image| (image["family"].as_u64(), image["order"].as_u64()));
+    let mut done: Vec<Value> = (0..2)
+        .flat_map(|shard| {
+            let text =
+                fs::read_to_string(bench.file(&format!("plan.shards/shard-{shard}-of-2.report")));
+            let lines = text.expect("a report");
+            let lines = lines.lines().map(|line| serde_json::from_str(line).expect("JSON"));
+            lines.filter(|line: &Value| line["kind"] == "image").collect::<Vec<_>>()
+        })
+        .collect();
+    done.sort_by_key(|image| (image["family"].as_u64(), image["order"].as_u64()));
+    assert_eq!(told.len(), done.len());
+    for (told, done) in told.iter().zip(&done) {
+        assert!(done["digest"].is_string());
+        assert_eq!((&told["disk-blake3"], &told["filename"]), (&done["digest"], &done["path"]));
+    }
+    // Originals are what speaks against a certificate, until all shards give them up.
+    assert_eq!(third["certificate"]["version1"], 4);
+    typed(&bench, &third["certificate"]["next"]["v1-original"]["command"]);
+    assert_eq!(remaining(&whole()), pairs(&[]));
+    // The folder of another plan says nothing of this one.
+    bench.ok(&["plan", "-q", "catalogue", "--save", "other", "--way", "upgrade"]);
+    bench.fails(18, "another plan", &["report", "--journal", "plan.shards", "other"]);
+    bench.fails(1, "shards.json", &["report", "--journal", "tree", "plan"]);
 }
 
 #[test]

@@ -12,7 +12,8 @@ pub(crate) struct ReportArgs {
     /// The run; the last one of the plan, or the last one that there is
     #[arg(long, value_name = "RUN")]
     pub(crate) run: Option<i64>,
-    /// Where the journal is kept, if not in the catalogue that the plan was made from
+    /// Where the journal is kept, if not in the catalogue that the plan was made from; of the folder
+    /// of a plan's shards, all of them as one
     #[arg(long, value_name = "FILE")]
     pub(crate) journal: Option<PathBuf>,
     /// The shape of the report

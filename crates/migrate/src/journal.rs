@@ -5,6 +5,7 @@ mod attempts;
 mod families;
 mod following;
 mod images;
+mod joined;
 
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};

@@ -8,17 +8,19 @@
 //! shard-I-of-N.report     what came of it, written when its worker begins and ends
 //! ```
 
+mod journals;
 mod merge;
 mod report;
 
 use std::fs::{File, TryLockError};
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 use calve_disk::{Named, PendingFile};
 use calve_plan::{Plan, Weight, shards};
 use serde::{Deserialize, Serialize};
 
+pub use journals::{Journals, journals_in};
 pub use merge::{Failed, Merged, merge, reports_in};
 pub use report::{Head, Status, Total, write};
 
@@ -134,6 +136,20 @@ pub struct Agreed {
 }
 
 impl Agreed {
+    /// What the workers of a folder agreed on.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] where it is no folder of a plan's shards; [`Error::Disk`].
+    pub fn of(folder: &Path) -> Result<Self> {
+        let path = folder.join(AGREED);
+        let mut bytes = Vec::new();
+        File::open(&path)
+            .and_then(|file| file.take(MOST_AGREED).read_to_end(&mut bytes))
+            .map_err(|error| Error::host("reading", &path, error))?;
+        serde_json::from_slice(&bytes)
+            .map_err(|error| Error::refused(&path, format!("is not of a plan's shards: {error}")))
+    }
+
     /// Has the folder be for this plan and this many shards, if it is not already. Workers of
     /// another number of shards would meet in the same families.
     ///
@@ -151,15 +167,7 @@ impl Agreed {
                 return Ok(());
             }
         }
-        let mut bytes = Vec::new();
-        File::open(&path)
-            .and_then(|file| {
-                std::io::Read::read_to_end(&mut std::io::Read::take(file, MOST_AGREED), &mut bytes)
-            })
-            .map_err(|error| Error::host("reading", &path, error))?;
-        let found: Self = serde_json::from_slice(&bytes).map_err(|error| {
-            Error::refused(&path, format!("is not of a plan's shards: {error}"))
-        })?;
+        let found = Self::of(folder)?;
         if found.plan_digest != self.plan_digest {
             return Err(Error::refused(
                 &path,

@@ -4,9 +4,11 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use calve_migrate::Cause;
+use calve_migrate::shard::{Agreed, Shard};
+use calve_plan::Weight;
 
 use crate::certificate::Reason;
-use crate::sources::Sources;
+use crate::sources::{Elsewhere, Sources};
 use crate::text;
 
 /// What to do next.
@@ -20,11 +22,19 @@ pub struct Next {
 
 /// The words of commands about one report.
 pub(crate) struct Commands {
-    plan: String,
     catalogue: String,
-    journal: String,
     roots: String,
-    run: i64,
+    /// What carries the plan out once more.
+    again: String,
+    journal: Journals,
+}
+
+/// Whose ways back there are.
+enum Journals {
+    /// The catalogue's, or those of the file that these words name, and the run that is told of.
+    One(String, i64),
+    /// The shards', each with its run.
+    Shards(Vec<(String, i64)>),
 }
 
 impl Commands {
@@ -36,24 +46,41 @@ impl Commands {
         let catalogue = quoted(sources.catalogue.path());
         let run = sources.run.as_ref().map(|run| &*run.plan);
         let plan = sources.plan.as_ref().map(|file| &*file.path).or(run);
-        let journal = sources.other_journal.as_deref();
+        let plan = plan.map_or_else(|| "PLAN".into(), quoted);
         let mut roots: Vec<String> = roots.into_iter().map(quoted).collect();
         roots.sort();
         roots.dedup();
         if roots.is_empty() {
             roots.push("FOLDER".into());
         }
-        Self {
-            plan: plan.map_or_else(|| "PLAN".into(), quoted),
-            catalogue,
-            journal: journal.map(|path| format!("--journal {} ", quoted(path))).unwrap_or_default(),
-            roots: roots.join(" "),
-            run: number,
-        }
+        let (again, journal) = match &sources.other_journal {
+            None => (format!("calve migrate {plan}"), Journals::One(String::new(), number)),
+            Some(Elsewhere::File(path)) => {
+                let words = format!("--journal {} ", quoted(path));
+                (format!("calve migrate {words}{plan}"), Journals::One(words, number))
+            }
+            Some(Elsewhere::Shards { folder, agreed, begun }) => {
+                let of_shard = |(shard, run): &(Shard, i64)| (quoted(&shard.journal(folder)), *run);
+                let ways = begun.iter().map(of_shard).collect();
+                (work(&plan, folder, agreed), Journals::Shards(ways))
+            }
+        };
+        Self { catalogue, roots: roots.join(" "), again, journal }
     }
 
-    fn migrate(&self) -> String {
-        format!("calve migrate {}{}", self.journal, self.plan)
+    /// Gives up the ways back; `run` is who knows of the first of them.
+    fn release(&self, run: Option<i64>) -> String {
+        match &self.journal {
+            Journals::One(words, number) => {
+                let run = run.unwrap_or(*number);
+                format!("calve migrate {words}--release {run} {}", self.catalogue)
+            }
+            Journals::Shards(all) => {
+                let one =
+                    |(path, run): &(String, i64)| format!("calve migrate --release {run} {path}");
+                all.iter().map(one).collect::<Vec<_>>().join(" && ")
+            }
+        }
     }
 
     fn scan(&self) -> String {
@@ -66,7 +93,7 @@ impl Commands {
 
     /// What to do about families that failed. `first` is an image of the first of them.
     pub(crate) fn after(&self, cause: Option<Cause>, first: &Path) -> Next {
-        let again = || self.migrate();
+        let again = || self.again.clone();
         let (words, command) = match cause {
             Some(Cause::Host) => {
                 ("Look at what the host says, mend that, and run the same again.", again())
@@ -116,7 +143,6 @@ impl Commands {
     /// What to do about what speaks against a certificate. `first` is the first path, and `run` the
     /// run that knows of it.
     pub(crate) fn about(&self, reason: Reason, first: &Path, run: Option<i64>) -> Next {
-        let run = run.unwrap_or(self.run);
         let (words, command) = match reason {
             Reason::Version1 => (
                 "Migrate them: what the plan leaves and what failed is told above with what to do; \
@@ -127,13 +153,13 @@ impl Commands {
             Reason::Original => (
                 "They are kept so that the run can be taken back. When that is not needed any more, \
                  give it up; an image that was put aside is never removed: that is done by hand.",
-                format!("calve migrate {}--release {run} {}", self.journal, self.catalogue),
+                self.release(run),
             ),
             Reason::InArchive => (
                 "Unpack and migrate what is needed, remove the archives, and scan again.",
                 self.scan(),
             ),
-            Reason::Unfinished => ("Go on with the run.", self.migrate()),
+            Reason::Unfinished => ("Go on with the run.", self.again.clone()),
             Reason::Missing => (
                 "They may be anywhere, or on a file system that is not mounted: find out, and scan \
                  again.",
@@ -152,6 +178,19 @@ impl Commands {
         };
         Next { words, command }
     }
+}
+
+/// Has each shard be carried out, one after the other: those that are done find nothing to do.
+fn work(plan: &str, folder: &Path, agreed: &Agreed) -> String {
+    let by = match agreed.by {
+        Weight::Bytes => "",
+        Weight::Families => " --by families",
+    };
+    let (count, last) = (agreed.shards, agreed.shards.saturating_sub(1));
+    format!(
+        "for i in $(seq 0 {last}); do calve work --plan {plan} --journals {}{by} --shard $i/{count}; done",
+        quoted(folder)
+    )
 }
 
 /// A path as a word of a shell command; `$'...'`, as bash and zsh have it, where a character would

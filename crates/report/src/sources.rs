@@ -6,6 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use calve_fleet::Catalogue;
+use calve_migrate::shard::{Agreed, Journals, Shard};
 use calve_migrate::{Journal, RunRecord};
 use calve_plan::{Family, PlanReader};
 
@@ -21,7 +22,7 @@ pub struct Sources {
     pub(crate) catalogue: Catalogue,
     pub(crate) journal: Option<Journal>,
     /// Where the journal is, if not in the catalogue.
-    pub(crate) other_journal: Option<PathBuf>,
+    pub(crate) other_journal: Option<Elsewhere>,
     pub(crate) run: Option<RunRecord>,
     pub(crate) plan: Option<PlanFile>,
     /// Why there is no plan, where there should be one.
@@ -30,6 +31,15 @@ pub struct Sources {
     pub(crate) objects: fn(&Path) -> Looked,
     /// The databases, as they were before they were opened.
     before: Vec<(PathBuf, Stamp)>,
+}
+
+/// A journal that is not in the catalogue.
+#[derive(Debug)]
+pub(crate) enum Elsewhere {
+    /// In a file of its own.
+    File(PathBuf),
+    /// In a folder, as one of each shard.
+    Shards { folder: PathBuf, agreed: Agreed, begun: Vec<(Shard, i64)> },
 }
 
 /// A plan in its file, which is read anew each time: it may be long.
@@ -53,7 +63,8 @@ struct Stamp {
 impl Sources {
     /// Opens a plan with its catalogue and journal, or a catalogue with the plan of the run. The
     /// run is that of this number; or else the last of the plan, or the last that there is. There
-    /// may be none.
+    /// may be none. `journal` is where it is kept, if not in the catalogue; of a folder of
+    /// [`calve_migrate::shard`], the journals of all shards are read as one.
     ///
     /// # Errors
     /// [`Error::Refused`] where there is no such run, and what opening each of them says. A plan
@@ -71,13 +82,27 @@ impl Sources {
             .canonicalize()
             .map_err(|error| Error::host("looking for the catalogue", &path, error))?;
         let journal_path = journal.unwrap_or(&path);
-        let before = [&path, journal_path]
-            .map(|path| Ok((path.to_owned(), Stamp::of(path)?)))
-            .into_iter()
-            .collect::<Result<_>>()?;
+        let mut before = vec![(path.clone(), Stamp::of(&path)?)];
         let catalogue = Catalogue::open_for_reading(&path)?;
-        let other_journal = journal.map(Path::to_owned);
-        let journal = Journal::open_for_reading(journal_path)?;
+        let (journal, other_journal) = match journal {
+            Some(folder) if folder.is_dir() => {
+                for journal in calve_migrate::shard::journals_in(folder)? {
+                    before.push((journal.clone(), Stamp::of(&journal)?));
+                }
+                let Journals { agreed, begun, journal } = Journals::of(folder)?;
+                if named.as_ref().is_some_and(|plan| plan.digest != agreed.plan_digest) {
+                    let why = "is of another plan, or of this one before a change";
+                    return Err(Error::refused(folder, why));
+                }
+                let folder = folder.to_owned();
+                (Some(journal), Some(Elsewhere::Shards { folder, agreed, begun }))
+            }
+            named => {
+                before.push((journal_path.to_owned(), Stamp::of(journal_path)?));
+                let other = named.map(|path| Elsewhere::File(path.to_owned()));
+                (Journal::open_for_reading(journal_path)?, other)
+            }
+        };
         let digest = named.as_ref().map(|named| &*named.digest);
         let run = match &journal {
             Some(journal) => chosen(journal, digest, number)?,
