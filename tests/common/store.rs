@@ -23,14 +23,21 @@ pub(crate) fn at(key: &str) -> String {
 pub(crate) const SIGNED: &str = "Authorization: AWS4-HMAC-SHA256 \
     Credential=x/20200101/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=0\r\n";
 
-/// Ends with whoever started it, and serves otherwise.
+/// Ends with whoever started it, and serves otherwise: a bucket, and as many empty objects as are
+/// wanted, which it would take a quarter of a minute to be sent.
 const SERVE: &str = "\
 import os, sys, threading
 def end():
     sys.stdin.read()
     os._exit(0)
 threading.Thread(target=end, daemon=True).start()
+from moto.s3.models import s3_backends
 from moto.server import main
+store = s3_backends['123456789012']['aws']
+bucket = sys.argv[2]
+store.create_bucket(bucket, 'us-east-1')
+for number in range(int(sys.argv[3])):
+    store.put_object(bucket, 'many/%04d' % number, b'')
 main(['-H', '127.0.0.1', '-p', sys.argv[1]])
 ";
 
@@ -50,20 +57,23 @@ pub(crate) struct Server {
 impl Server {
     /// Starts one, with a bucket.
     pub(crate) fn start() -> Option<Self> {
-        let server = Self::start_with(&[])?;
-        assert_eq!(server.ask("PUT", BUCKET, &[]).0, 200);
-        Some(server)
+        Self::start_with(&[], 0)
     }
 
-    /// Starts one with these variables.
-    pub(crate) fn start_with(variables: &[(&str, &str)]) -> Option<Self> {
+    /// Starts one whose bucket has so many objects `many/0000` and on, in which there is nothing.
+    pub(crate) fn start_with_objects(count: usize) -> Option<Self> {
+        Self::start_with(&[], count)
+    }
+
+    /// Starts one with these variables, and as many objects.
+    pub(crate) fn start_with(variables: &[(&str, &str)], objects: usize) -> Option<Self> {
         let python = python()?;
         loop {
             let free = TcpListener::bind("127.0.0.1:0").expect("a port");
             let port = free.local_addr().expect("an address").port();
             drop(free);
             let process = Command::new(&python)
-                .args(["-c", SERVE, &port.to_string()])
+                .args(["-c", SERVE, &port.to_string(), BUCKET, &objects.to_string()])
                 .envs(variables.iter().copied())
                 .stdin(Stdio::piped())
                 .stdout(Stdio::null())
