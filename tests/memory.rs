@@ -140,7 +140,8 @@ fn an_upgrade_of_a_file_that_is_very_long() {
 fn a_report_of_a_hundred_thousand_images() {
     let bench = Bench::new();
     many(&bench, 100_000);
-    for shape in ["html", "csv", "json", "premis"] {
+    // Those that say most; the others are made of the same rows, one by one.
+    for shape in ["html", "premis"] {
         let name = format!("report.{shape}");
         within(&bench, LIMIT, &["report", "--output", shape, "--save", &name, "images.plan"]);
     }
