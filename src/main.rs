@@ -68,7 +68,7 @@ fn run(words: &[OsString], program: &str) -> Result<Code, Failure> {
         Verb::Timeline(args) => command::timeline::run(args, program, &evidence),
         Verb::Carve(args) => command::carve::run(args, program, &evidence),
         Verb::Create(args) => command::create::run(args, program),
-        Verb::MergeReports(args) => command::merge_reports::run(args),
+        Verb::MergeReports(args) => command::merge_reports::run(args, program),
         Verb::Migrate(args) => command::migrate::run(args, program),
         Verb::Plan(args) => command::plan::run(args, program),
         Verb::Report(args) => command::report::run(args),

@@ -87,6 +87,37 @@ fn a_patch_says_what_has_to_change_and_nothing_is_changed_unasked() {
 }
 
 #[test]
+fn a_patch_of_what_all_shards_have_migrated_is_written_where_their_reports_become_one() {
+    let bench = machines();
+    let work = ["work", "-q", "--plan", "plan", "--shard"];
+    let merge = ["merge-reports", "--plan", "plan", "--configs", "etc", "plan.shards"];
+    let before = files(&bench.file("etc"));
+    // The chain is the heavier family, and what follows it does not wait for the other one.
+    bench.ok(&[&work[..], &["0/2"]].concat());
+    let said = bench.fails(75, "1 of 2 shards have no report", &merge);
+    assert!(said.out.contains("configurations: 1 file to change"), "{}", said.out);
+    bench.ok(&[&work[..], &["1/2"]].concat());
+    let said = bench.ok(&merge);
+    assert!(said.out.contains("configurations: 2 files to change"), "{}", said.out);
+    assert!(said.err.contains("100.conf: line 2: has arguments for QEMU"), "{}", said.err);
+    assert!(before == files(&bench.file("etc")));
+    if qemu::has("patch") {
+        let patch = bench.file("plan.patch");
+        let mut patched = Command::new("patch");
+        patched.args(["-s", "-p1", "-d", "/", "-i"]).arg(patch);
+        assert!(patched.status().expect("patch runs").success());
+        assert_machine(&bench, "etc/both.xml", &BOTH);
+        let said = bench.ok(&[&merge[..], &["--output", "json", "--patches", "p"]].concat());
+        assert_eq!(said.json()["patch"]["files"], 0);
+        assert_eq!(bench.read("p"), b"");
+    }
+    let one = "plan.shards/shard-0-of-2.report";
+    let words = ["merge-reports", "--plan", "plan", "--configs", "etc", one];
+    bench.fails(64, "name the folder of the shards alone", &words);
+    bench.fails(64, "--plan", &["merge-reports", "--configs", "etc", "plan.shards"]);
+}
+
+#[test]
 fn configurations_are_changed_with_their_families_and_come_back_with_them() {
     let bench = machines();
     let (etc, tree) = (files(&bench.file("etc")), files(&bench.file("tree")));

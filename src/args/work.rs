@@ -35,6 +35,13 @@ pub(crate) struct MergeArgs {
     /// The plan: each shard has to have the families that it gives to it
     #[arg(long, value_name = "PLAN")]
     pub(crate) plan: Option<PathBuf>,
+    /// Configurations of libvirt and Proxmox VE that name the images, or folders of them; may be
+    /// given several times. What has to change in them is written as a patch
+    #[arg(long, value_name = "PATH", requires = "plan")]
+    pub(crate) configs: Vec<PathBuf>,
+    /// Where the patch goes, if not beside the plan with .patch behind its name
+    #[arg(long, value_name = "FILE", requires = "configs")]
+    pub(crate) patches: Option<PathBuf>,
     /// The shape of the result
     #[arg(long, value_enum, default_value_t)]
     pub(crate) output: Shape,

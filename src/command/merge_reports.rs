@@ -1,16 +1,20 @@
-//! `merge-reports`: the reports of all shards as one. Nothing is touched.
+//! `merge-reports`: the reports of all shards as one, and what names the images as a patch. Nothing
+//! else is touched.
 
 use std::path::PathBuf;
+use std::sync::Mutex;
 
-use calve_migrate::shard::{Failed, Merged, merge, reports_in};
+use calve_migrate::shard::{Failed, Journals, Merged, merge, reports_in};
+use calve_plan::Plan;
 use serde_json::json;
 
 use crate::args::{MergeArgs, Shape};
+use crate::command::migrate::configurations::{self, Patch};
 use crate::command::plan;
 use crate::exit::{Code, Failure};
 use crate::print;
 
-pub(crate) fn run(args: &MergeArgs) -> Result<Code, Failure> {
+pub(crate) fn run(args: &MergeArgs, program: &str) -> Result<Code, Failure> {
     let mut paths: Vec<PathBuf> = Vec::new();
     for named in &args.reports {
         match named.is_dir() {
@@ -20,10 +24,26 @@ pub(crate) fn run(args: &MergeArgs) -> Result<Code, Failure> {
     }
     let plan = args.plan.as_deref().map(plan::read_whole).transpose()?;
     let merged = merge(&paths, plan.as_ref().map(|(plan, digest)| (plan, &**digest)))?;
+    let patch = match &plan {
+        Some((plan, digest)) => patch(args, (plan, digest), program)?,
+        None => None,
+    };
     match args.output {
-        Shape::Json => print::json(&document(&merged))?,
+        Shape::Json => {
+            let mut document = document(&merged);
+            if let Some(patch) = &patch {
+                document["patch"] = patch.json();
+            }
+            print::json(&document)?;
+        }
         Shape::Human if args.quiet => {}
-        Shape::Human => print::out(&text(&merged))?,
+        Shape::Human => {
+            let mut text = text(&merged);
+            if let Some(patch) = &patch {
+                text.push_str(&print::wrapped(&patch.line(""), 0));
+            }
+            print::out(&text)?;
+        }
     }
     if merged.has_mismatch() {
         return Err(Failure::new(Code::Mismatch, "a result did not read as its source")
@@ -49,6 +69,32 @@ pub(crate) fn run(args: &MergeArgs) -> Result<Code, Failure> {
     })
 }
 
+/// Writes what has to change in configurations, where some were named, for all families that are
+/// migrated by now: those are told by the journals.
+fn patch(
+    args: &MergeArgs,
+    (plan, digest): (&Plan, &str),
+    program: &str,
+) -> Result<Option<Patch>, Failure> {
+    let folder = match &*args.reports {
+        _ if args.configs.is_empty() => return Ok(None),
+        [folder] if folder.is_dir() => folder,
+        _ => return Err(Failure::usage("with --configs, name the folder of the shards alone")),
+    };
+    let how = (program, args.quiet);
+    let found = configurations::find(&args.configs, plan, how)?;
+    let (Some(found), Some(file)) = (found, &args.plan) else { return Ok(None) };
+    let journals = Journals::of(folder).map_err(|error| {
+        Failure::from(error).next("the journals of all shards are read: wait for their workers")
+    })?;
+    if journals.agreed.plan_digest != digest {
+        let text = format!("{}: is of another plan", folder.display());
+        return Err(Failure::new(Code::Refused, text));
+    }
+    let journal = (&Mutex::new(journals.journal), Journals::RUN);
+    configurations::write_patch((args.patches.as_deref(), file), &found, journal).map(Some)
+}
+
 /// What is not there, for people.
 fn incomplete(merged: &Merged) -> Vec<String> {
     let mut lines = Vec::new();
@@ -71,21 +117,23 @@ fn incomplete(merged: &Merged) -> Vec<String> {
 fn text(merged: &Merged) -> String {
     let total = &merged.total;
     let mut text = format!(
-        "{} shards: {} families of {} images migrated, {}\n",
-        merged.shards,
-        total.done,
-        total.images,
+        "{}: {} of {} migrated, {}\n",
+        print::count(merged.shards, "shard", "shards"),
+        print::families(total.done),
+        print::images(total.images),
         print::size(total.bytes)
     );
     for (count, what) in [
-        (total.failed, "families failed and are as they were"),
-        (total.stuck, "families stay half way"),
-        (total.left, "families are left"),
-        (total.missing, "bytes of rescued disks are missing"),
+        (total.failed, "failed, and as before"),
+        (total.stuck, "half way until its cause is removed"),
+        (total.left, "left"),
     ] {
         if count > 0 {
-            text.push_str(&format!("{count} {what}\n"));
+            text.push_str(&format!("{what}: {}\n", print::families(count)));
         }
+    }
+    if total.missing > 0 {
+        text.push_str(&format!("missing of rescued disks: {} bytes\n", total.missing));
     }
     for failed in &merged.failed {
         let problem = calve_disk::open::escaped(failed.problem.as_bytes());

@@ -1,7 +1,7 @@
 //! `migrate`: carries out a plan, takes a run back, gives ways back up.
 
 pub(crate) mod carry;
-mod configurations;
+pub(crate) mod configurations;
 mod control;
 pub(crate) mod told;
 mod view;
@@ -33,7 +33,8 @@ pub(crate) fn run(args: &MigrateArgs, program: &str) -> Result<Code, Failure> {
     let understood = carry::understand(&args.carry)?;
     let (plan, digest) = plan::read_whole(&args.file)?;
     let file = lock(&args.file, File::try_lock)?;
-    let configurations = configurations::find(args, &plan, program)?;
+    let how = (program, args.carry.quiet);
+    let configurations = configurations::find(&args.configs, &plan, how)?;
     let path = args.journal.clone().unwrap_or_else(|| plan.head.catalogue.0.clone());
     if Shard::of_journal(&real(&path)).is_some() {
         let text = format!("{}: is the journal of one shard", path.display());
@@ -51,7 +52,10 @@ pub(crate) fn run(args: &MigrateArgs, program: &str) -> Result<Code, Failure> {
     let told = told.and_then(|()| {
         let patch = match configurations.filter(|_| !args.apply_configs) {
             None => None,
-            Some(it) => Some(configurations::write_patch(args, &it, (&journal, record.number))?),
+            Some(it) => {
+                let target = (args.patches.as_deref(), &*args.file);
+                Some(configurations::write_patch(target, &it, (&journal, record.number))?)
+            }
         };
         tell(args, &record, &summary, patch.as_ref())
     });
@@ -111,12 +115,15 @@ fn tell(
                 text.push_str(&format!("configurations: {files}\n"));
             }
             if let Some(patch) = patch {
-                text.push_str(&print::wrapped(&patch.line(), 0));
+                text.push_str(&print::wrapped(&patch.line(AGAIN), 0));
             }
             print::out(&text)
         }
     }
 }
+
+/// What may be done in place of taking a patch.
+const AGAIN: &str = ", or run the same again with --apply-configs";
 
 /// A journal, and the lock of the shard that it is of.
 struct Held {
@@ -184,7 +191,11 @@ fn undo(args: &MigrateArgs, number: i64, program: &str) -> Result<Code, Failure>
         }
         Shape::Human if args.carry.quiet => {}
         Shape::Human => {
-            print::out(&format!("run {number}: {} images are what they were\n", undone.images))?;
+            let text = match undone.images {
+                1 => "1 image is what it was".into(),
+                images => format!("{images} images are what they were"),
+            };
+            print::out(&format!("run {number}: {text}\n"))?;
         }
     }
     Ok(if undone.failed.is_empty() { Code::Done } else { Code::Partly })

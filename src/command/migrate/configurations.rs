@@ -10,24 +10,23 @@ use calve_migrate::{Configurations, Journal};
 use calve_plan::Plan;
 use serde_json::{Value, json};
 
-use crate::args::MigrateArgs;
 use crate::exit::Failure;
 use crate::print;
 
 /// The configurations that name images of the plan, where some were named. What is for a person to
 /// judge is told.
-pub(super) fn find(
-    args: &MigrateArgs,
+pub(crate) fn find(
+    paths: &[PathBuf],
     plan: &Plan,
-    program: &str,
+    (program, is_quiet): (&str, bool),
 ) -> Result<Option<Configurations>, Failure> {
-    if args.configs.is_empty() {
+    if paths.is_empty() {
         return Ok(None);
     }
-    let found = Configurations::find(&args.configs, plan).map_err(|error| {
+    let found = Configurations::find(paths, plan).map_err(|error| {
         Failure::from(error).next("nothing was begun: mend that, or leave it out of --configs")
     })?;
-    if !args.carry.quiet {
+    if !is_quiet {
         let (notes, further) = found.notes();
         for noted in notes {
             let (path, note) = (name(&noted.path), &noted.note);
@@ -44,23 +43,26 @@ pub(super) fn find(
 }
 
 /// A patch that was written.
-pub(super) struct Patch {
+pub(crate) struct Patch {
     path: PathBuf,
     files: u64,
 }
 
 /// Writes what has to change, for all that is migrated by now; a patch that was written before is
-/// replaced.
-pub(super) fn write_patch(
-    args: &MigrateArgs,
+/// replaced. Where no file is named, it goes beside the plan.
+pub(crate) fn write_patch(
+    (named, plan): (Option<&Path>, &Path),
     configurations: &Configurations,
     (journal, run): (&Mutex<Journal>, i64),
 ) -> Result<Patch, Failure> {
-    let path = args.patches.clone().unwrap_or_else(|| {
-        let mut name = args.file.clone().into_os_string();
-        name.push(".patch");
-        name.into()
-    });
+    let path = named.map_or_else(
+        || {
+            let mut name = plan.as_os_str().to_owned();
+            name.push(".patch");
+            name.into()
+        },
+        Path::to_owned,
+    );
     let patches = configurations.patches(journal, run)?;
     let (mut file, pending) = PendingFile::create(&path, true, 0o644)?;
     let failed = |error| calve_disk::Error::host("writing", &path, error);
@@ -70,20 +72,18 @@ pub(super) fn write_patch(
 }
 
 impl Patch {
-    pub(super) fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         json!({ "path": name(&self.path), "files": self.files })
     }
 
-    pub(super) fn line(&self) -> String {
+    /// `otherwise` says what else may be typed.
+    pub(crate) fn line(&self, otherwise: &str) -> String {
         match self.files {
             0 => "no configuration has to change".into(),
             files => {
                 let files = if files == 1 { "1 file".into() } else { format!("{files} files") };
                 let path = name(&self.path);
-                format!(
-                    "configurations: {files} to change: patch -p1 -d / < {path}, or run the same \
-                     again with --apply-configs"
-                )
+                format!("configurations: {files} to change: patch -p1 -d / < {path}{otherwise}")
             }
         }
     }

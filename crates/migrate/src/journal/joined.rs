@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 const MEMORY: i64 = -8192;
 
 /// The run of a journal of several.
-const NUMBER: i64 = 1;
+pub(crate) const NUMBER: i64 = 1;
 
 impl Journal {
     /// A journal that nobody else sees, and that goes away when it is dropped. What does not fit into
