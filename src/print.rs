@@ -8,6 +8,21 @@ use serde_json::{Map, Value, json};
 
 use crate::exit::{Code, Failure};
 
+/// A number of something, as people say it.
+pub(crate) fn count(number: u64, one: &str, many: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { many })
+}
+
+/// So many images.
+pub(crate) fn images(number: u64) -> String {
+    count(number, "image", "images")
+}
+
+/// So many families.
+pub(crate) fn families(number: u64) -> String {
+    count(number, "family", "families")
+}
+
 /// Writes to standard output. A reader who has gone away has seen enough.
 pub(crate) fn out(text: &str) -> Result<(), Failure> {
     let mut stdout = anstream::stdout().lock();

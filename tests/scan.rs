@@ -126,7 +126,7 @@ fn a_catalogue_spares_reading_and_a_new_image_is_an_exit_code() {
     assert_eq!(totals(&second), (0.into(), 9.into(), 0.into()));
     assert_eq!(classes(&second), expected());
     bench.write("tree/new.img", &image().0);
-    let third = bench.fails(2, "1 version 1 images are new", &arguments);
+    let third = bench.fails(2, "new since the last scan: 1 version 1 image", &arguments);
     assert_eq!(totals(&third), (1.into(), 9.into(), 1.into()));
     bench.ok(&arguments);
     // Without the word for it, the code is that of a scan.
@@ -160,7 +160,7 @@ fn what_cannot_be_scanned_is_refused_or_told() {
     assert_eq!(bench.read("tree/base.img"), [3; 1 << 20]);
     // An archive that is none inside may hold anything.
     bench.write("tree/cut.gz", b"\x1F\x8B\x08 and no more");
-    let said = bench.fails(4, "1 files could not be looked at", &["scan", "tree"]);
+    let said = bench.fails(4, "1 file could not be looked at", &["scan", "tree"]);
     assert!(said.out.contains("tree/cut.gz\n"), "{}", said.out);
     bench.ok(&["scan", "--no-archives", "tree"]);
 }

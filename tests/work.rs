@@ -251,7 +251,7 @@ fn families_begin_only_while_the_budget_lasts() {
             6 => drop(bench.ok(&words)),
             // Those that are done already are no part of what was not begun.
             _ => {
-                let left = format!("the budget is reached: {} families", 6 - done);
+                let left = format!("the budget is reached: not begun: {}", 6 - done);
                 bench.fails(75, &left, &words);
             }
         }
@@ -259,7 +259,7 @@ fn families_begin_only_while_the_budget_lasts() {
     }
     bench.ok(&["merge-reports", "plan.shards"]);
     let bench = six_families();
-    bench.fails(75, "6 families were not begun", &["migrate", "plan", "--max-duration", "0s"]);
+    bench.fails(75, "not begun: 6 families", &["migrate", "plan", "--max-duration", "0s"]);
     assert_eq!(migrated(&bench), 0);
     bench.fails(64, "is no length of time", &["migrate", "plan", "--max-duration", "5"]);
     let work = ["work", "--plan", "plan", "--shard", "0/1", "--max-duration", "5"];
@@ -284,7 +284,7 @@ fn families_that_fail_are_told_once_for_all_shards() {
     let said = bench.run(&["merge-reports", "plan.shards"]);
     assert_eq!(said.code, Some(11), "{}", said.err);
     assert!(said.out.contains("hook: "), "{}", said.out);
-    assert!(said.out.contains("1 families failed"), "{}", said.out);
+    assert!(said.out.contains("failed, and as before: 1 family"), "{}", said.out);
     let json = bench.run(&["merge-reports", "--output", "json", "plan.shards"]).json();
     assert_eq!((&json["failed"][0]["cause"], &json["total"]["done"]), (&"hook".into(), &1.into()));
 }

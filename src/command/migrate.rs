@@ -210,7 +210,7 @@ fn release(args: &MigrateArgs, number: i64, program: &str) -> Result<Code, Failu
         print::note(program, &format!("not released: {why}"));
     }
     if released.waiting > 0 && !args.carry.quiet {
-        let text = format!("{} images are kept for some more days", released.waiting);
+        let text = format!("kept for some more days: {}", print::images(released.waiting));
         print::note(program, &text);
     }
     match args.carry.output {
@@ -221,7 +221,8 @@ fn release(args: &MigrateArgs, number: i64, program: &str) -> Result<Code, Failu
         Shape::Human if args.carry.quiet => {}
         Shape::Human => {
             let bytes = print::size(released.bytes);
-            let text = format!("run {number}: {} images released, {bytes} free", released.images);
+            let images = print::images(released.images);
+            let text = format!("run {number}: {images} released, {bytes} free");
             print::out(&format!("{text}\n"))?;
         }
     }

@@ -45,7 +45,11 @@ pub(crate) fn run(args: &PlanArgs, program: &str) -> Result<Code, Failure> {
     }
     let left = plan.total.version1 - plan.total.migrated;
     if left > 0 && !args.progress.quiet {
-        print::note(program, &format!("{left} version 1 images are left as they are"));
+        let text = match left {
+            1 => "1 version 1 image is left as it is".into(),
+            left => format!("{left} version 1 images are left as they are"),
+        };
+        print::note(program, &text);
     }
     Ok(Code::Done)
 }

@@ -278,7 +278,8 @@ fn code(
             Some(before) => {
                 let new = catalogue.count_new_version1(before)?;
                 if new > 0 {
-                    note(&format!("{new} version 1 images are new since the last scan"));
+                    let images = print::count(new, "version 1 image", "version 1 images");
+                    note(&format!("new since the last scan: {images}"));
                     return Ok(Code::Corruption);
                 }
             }
@@ -296,8 +297,9 @@ fn code(
     let problems = catalogue.count_problems()?;
     if scanned.troubles + problems > 0 {
         note(&format!(
-            "{} folders and {problems} files could not be looked at, or not be looked into",
-            scanned.troubles
+            "{} and {} could not be looked at, or not be looked into",
+            print::count(scanned.troubles, "folder", "folders"),
+            print::count(problems, "file", "files")
         ));
         return Ok(Code::Losses);
     }

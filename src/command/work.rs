@@ -135,7 +135,7 @@ fn stopped(signal: u8, summary: &Summary) -> Option<Failure> {
     let failure = exit::stopped().next("run the same again to go on");
     Some(match signal {
         TERM => {
-            let text = format!("stopped by SIGTERM: {left} families are left");
+            let text = format!("stopped by SIGTERM: left: {}", print::families(left));
             Failure { code: Code::Checkpoint, text, ..failure }
         }
         _ => failure,

@@ -163,16 +163,9 @@ fn is_now(window: Window) -> bool {
     window.holds(minute.unsigned_abs())
 }
 
-fn families(count: u64) -> String {
-    match count {
-        1 => "1 family".to_owned(),
-        count => format!("{count} families"),
-    }
-}
-
 /// A run as a line for people; `of` says which.
 pub(crate) fn line(of: &str, summary: &Summary) -> String {
-    let mut line = format!("{of}: {} migrated", families(summary.done));
+    let mut line = format!("{of}: {} migrated", print::families(summary.done));
     for (count, what) in [
         (summary.known, "were before"),
         (summary.failures() - summary.open, "failed and are as they were"),
@@ -203,7 +196,7 @@ pub(crate) fn code(
     }
     let open = summary.open.saturating_sub(summary.stuck);
     if open > 0 {
-        let families = families(open);
+        let families = print::families(open);
         let text = format!("{families} could neither be migrated nor be taken back at once");
         return Err(Failure::new(Code::Later, text)
             .next("nothing is lost; run the same again to go on from there"));
@@ -213,15 +206,15 @@ pub(crate) fn code(
             .next("look at the failures, then run the same again"));
     }
     if summary.is_spent {
-        let text = format!("the budget is reached: {} families were not begun", summary.left);
+        let text = format!("the budget is reached: not begun: {}", print::families(summary.left));
         return Err(Failure::new(Code::Later, text).next("run the same again to go on"));
     }
     if summary.left > 0 {
-        let text = format!("stopped: {} families were not begun", summary.left);
+        let text = format!("stopped: not begun: {}", print::families(summary.left));
         return Err(Failure::new(Code::Partly, text).next("run the same again to go on"));
     }
     if summary.stuck > 0 {
-        let families = families(summary.stuck);
+        let families = print::families(summary.stuck);
         let text = format!(
             "{families} left half way 3 times in a row or more, for the cause that is told"
         );

@@ -24,8 +24,9 @@ pub(super) fn run(args: &ShardArgs) -> Result<Code, Failure> {
         let numbers: Vec<u64> = families.map(|family| family.number).collect();
         let _ = writeln!(
             text,
-            "shard {number}: {} families, {images} images, {}",
-            numbers.len(),
+            "shard {number}: {}, {}, {}",
+            print::families(numbers.len() as u64),
+            print::images(images as u64),
             print::size(bytes)
         );
         documents.push(json!({

@@ -26,14 +26,13 @@ pub(super) fn of(plan: &Plan) -> String {
     text.push_str(&wrapped(&format!("{}.", counts.join(", ")), 0));
     let total = &plan.total;
     let line = format!(
-        "{} of {} version 1 images in {} families: reads {}, writes {}, takes {} to {}.",
+        "{} of {} in {}: reads {}, writes {}, takes {}.",
         total.migrated,
-        total.version1,
-        total.families,
+        print::count(total.version1, "version 1 image", "version 1 images"),
+        print::families(total.families),
         print::size(total.read),
         print::size(total.write),
-        duration(total.seconds[0]),
-        duration(total.seconds[1])
+        between(total.seconds)
     );
     text.push_str(&wrapped(&line, 0));
     for room in &plan.rooms {
@@ -80,11 +79,22 @@ fn of_image(image: &Image) -> String {
 }
 
 /// Seconds as people say them.
+/// A range of times; one, where both ends are said alike.
+fn between([least, most]: [f64; 2]) -> String {
+    let (least, most) = (duration(least), duration(most));
+    match least == most {
+        true => format!("about {least}"),
+        false => format!("{least} to {most}"),
+    }
+}
+
 fn duration(seconds: f64) -> String {
     let units = [(86_400.0, "days"), (3600.0, "hours"), (60.0, "minutes")];
     let unit = units.into_iter().find(|(length, _)| seconds >= 2.0 * length);
     let (length, unit) = unit.unwrap_or((1.0, "seconds"));
-    format!("{:.0} {unit}", (seconds / length).ceil())
+    let count = (seconds / length).ceil();
+    // No other unit begins before there are two of it.
+    if count <= 1.0 { "1 second".into() } else { format!("{count:.0} {unit}") }
 }
 
 #[cfg(test)]
@@ -94,7 +104,7 @@ mod tests {
     #[test]
     fn times_are_said_in_units_that_people_use() {
         for (seconds, said) in [
-            (0.2, "1 seconds"),
+            (0.2, "1 second"),
             (100.0, "100 seconds"),
             (600.0, "10 minutes"),
             (7201.0, "3 hours"),
