@@ -201,6 +201,7 @@ fn one_worker_has_a_shard_and_no_plan_is_carried_out_in_two_ways_at_once() {
     bench.fails(15, "in use", &["migrate", "--list", journal]);
     let asked = Instant::now();
     bench.fails(15, "its worker is at work", &["report", "--journal", journal, "plan"]);
+    bench.fails(15, "its worker is at work", &["report", "--journal", "plan.shards", "plan"]);
     assert!(asked.elapsed() < Duration::from_secs(10), "{:?}", asked.elapsed());
     std::os::unix::fs::symlink(bench.file(journal), bench.file("link")).expect("a link");
     bench.fails(15, "in use", &["migrate", "--undo", "1", "link"]);

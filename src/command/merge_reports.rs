@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::args::{MergeArgs, Shape};
 use crate::command::migrate::configurations::{self, Patch};
-use crate::command::plan;
+use crate::command::{plan, report};
 use crate::exit::{Code, Failure};
 use crate::print;
 
@@ -84,9 +84,7 @@ fn patch(
     let how = (program, args.quiet);
     let found = configurations::find(&args.configs, plan, how)?;
     let (Some(found), Some(file)) = (found, &args.plan) else { return Ok(None) };
-    let journals = Journals::of(folder).map_err(|error| {
-        Failure::from(error).next("the journals of all shards are read: wait for their workers")
-    })?;
+    let journals = Journals::of(folder).map_err(report::at_work)?;
     if journals.agreed.plan_digest != digest {
         let text = format!("{}: is of another plan", folder.display());
         return Err(Failure::new(Code::Refused, text));

@@ -17,7 +17,8 @@ use crate::store;
 
 pub(crate) fn run(args: &ReportArgs) -> Result<Code, Failure> {
     let _lock = lock(args)?;
-    let sources = Sources::open(&args.file, args.journal.as_deref(), args.run)?.with_objects(look);
+    let sources = Sources::open(&args.file, args.journal.as_deref(), args.run).map_err(at_work)?;
+    let sources = sources.with_objects(look);
     let report = Report::new(&sources, env!("CARGO_PKG_VERSION"), now())?;
     let write = |out: &mut dyn Write| match args.output {
         ReportShape::Human => Ok(out.write_all(calve_report::human(&report)?.as_bytes())?),
@@ -67,9 +68,16 @@ fn lock(args: &ReportArgs) -> Result<Option<File>, Failure> {
     let path = real(args.journal.as_deref().unwrap_or(&args.file));
     match Shard::of_journal(&path) {
         None => Ok(None),
-        Some(shard) => shard.lock_for_reading(folder_of(&path)).map_err(|error| {
-            Failure::from(error).next("its worker is at work: wait for it, or read what it tells")
-        }),
+        Some(shard) => shard.lock_for_reading(folder_of(&path)).map_err(at_work),
+    }
+}
+
+/// What to do about a shard that somebody has.
+pub(crate) fn at_work(error: impl Into<Failure>) -> Failure {
+    let failure = error.into();
+    match failure.code {
+        Code::InUse => failure.next("its worker is at work: wait for it, or read what it tells"),
+        _ => failure,
     }
 }
 

@@ -143,9 +143,15 @@ impl Agreed {
     pub fn of(folder: &Path) -> Result<Self> {
         let path = folder.join(AGREED);
         let mut bytes = Vec::new();
-        File::open(&path)
-            .and_then(|file| file.take(MOST_AGREED).read_to_end(&mut bytes))
-            .map_err(|error| Error::host("reading", &path, error))?;
+        let read =
+            File::open(&path).and_then(|file| file.take(MOST_AGREED).read_to_end(&mut bytes));
+        match read {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                let why = format!("has no {AGREED}: it is not the folder of a plan's shards");
+                return Err(Error::refused(folder, why));
+            }
+            read => read.map_err(|error| Error::host("reading", &path, error))?,
+        };
         serde_json::from_slice(&bytes)
             .map_err(|error| Error::refused(&path, format!("is not of a plan's shards: {error}")))
     }
