@@ -17,7 +17,7 @@ use rusqlite::{
 
 use crate::error::{Error, Result};
 
-pub use reading::{Counted, Scan, connect_for_reading};
+pub use reading::{Counted, Scan, connect_for_reading, connect_temporary};
 pub use row::Row;
 pub use run::Run;
 

@@ -21,7 +21,6 @@ use crate::error::{Error, Result};
 pub(crate) use attempts::MOST_ATTEMPTS;
 pub use families::{FamilyRecord, FamilyState};
 pub use images::{ImageRecord, ImageState, Stamped};
-pub(crate) use joined::NUMBER as JOINED;
 
 const SCHEMA: &str = include_str!("journal/schema.sql");
 

@@ -6,7 +6,6 @@ use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-use rusqlite::config::DbConfig;
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
@@ -16,9 +15,6 @@ use crate::known::{By, Known};
 use crate::look::{Found, Looked};
 
 const SCHEMA: &str = include_str!("gathered.sql");
-
-/// What is kept of it in memory, in KiB, as SQLite wants to have it said.
-const MEMORY: i64 = -8192;
 
 /// A family that failed.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -39,15 +35,7 @@ pub(crate) struct Gathered {
 
 impl Gathered {
     pub(crate) fn new() -> Result<Self> {
-        let connection = Connection::open("")?;
-        connection.pragma_update(None, "cache_size", MEMORY)?;
-        // Nothing of it is ever taken back, and nobody looks for it after a crash.
-        connection.pragma_update(None, "journal_mode", "OFF")?;
-        // Or else statements are prepared anew for each path.
-        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
-        connection.execute_batch(SCHEMA)?;
-        connection.execute_batch("BEGIN")?;
-        Ok(Self { connection })
+        Ok(Self { connection: calve_fleet::connect_temporary(SCHEMA)? })
     }
 
     /// Takes down who knows of a path. Of several, the one that is last in the order of [`By`] has

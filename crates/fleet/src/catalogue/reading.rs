@@ -66,6 +66,27 @@ pub fn connect_for_reading(path: &Path) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
+/// What is kept of a temporary database in memory, in KiB, as SQLite wants to have it said.
+const MEMORY: i64 = -8192;
+
+/// A database with these tables that nobody else sees, and that goes away with the connection; it is
+/// in a transaction. What does not fit into 8 MiB is in a file without a name where temporary files
+/// are kept.
+///
+/// # Errors
+/// What SQLite says.
+pub fn connect_temporary(schema: &str) -> rusqlite::Result<Connection> {
+    let connection = Connection::open("")?;
+    connection.pragma_update(None, "cache_size", MEMORY)?;
+    // Nothing of it is ever taken back, and nobody looks for it after a crash.
+    connection.pragma_update(None, "journal_mode", "OFF")?;
+    // Plans that depend on values would have statements prepared anew for each value.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
+    connection.execute_batch(schema)?;
+    connection.execute_batch("BEGIN")?;
+    Ok(connection)
+}
+
 /// Whether something was written that is not in the database itself yet.
 fn has_log(path: &Path) -> bool {
     let mut log = path.as_os_str().to_owned();

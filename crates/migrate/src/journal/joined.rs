@@ -2,31 +2,19 @@
 
 use std::path::Path;
 
-use rusqlite::{Connection, params};
+use rusqlite::params;
 
 use super::{FamilyRecord, Journal, RunRecord, SCHEMA, bytes};
 use crate::error::{Error, Result};
 
-/// What is kept of it in memory, in KiB, as SQLite wants to have it said.
-const MEMORY: i64 = -8192;
-
-/// The run of a journal of several.
-pub(crate) const NUMBER: i64 = 1;
-
 impl Journal {
-    /// A journal that nobody else sees, and that goes away when it is dropped. What does not fit into
-    /// 8 MiB is in a file without a name where temporary files are kept. `path` is what errors name.
+    /// The run of a journal of several.
+    pub(crate) const JOINED: i64 = 1;
+
+    /// A journal that nobody else sees, and that goes away when it is dropped: see
+    /// [`calve_fleet::connect_temporary`]. `path` is what errors name.
     pub(crate) fn temporary(path: &Path) -> Result<Self> {
-        let prepared = || {
-            let connection = Connection::open("")?;
-            connection.pragma_update(None, "cache_size", MEMORY)?;
-            // Nothing of it is ever taken back, and nobody looks for it after a crash.
-            connection.pragma_update(None, "journal_mode", "OFF")?;
-            connection.execute_batch(SCHEMA)?;
-            connection.execute_batch("BEGIN")?;
-            Ok(connection)
-        };
-        match prepared() {
+        match calve_fleet::connect_temporary(SCHEMA) {
             Ok(connection) => Ok(Self { connection, path: path.to_owned() }),
             Err(source) => Err(Error::Journal { path: path.to_owned(), source }),
         }
@@ -36,7 +24,7 @@ impl Journal {
     /// first that is added and ends with the last: it is ended, or taken back, only where each is.
     pub(crate) fn add(&self, other: &Self, run: &RunRecord) -> Result<()> {
         let last = |one: Option<i64>, other: Option<i64>| Some(one?.max(other?));
-        let all = match self.run(NUMBER)? {
+        let all = match self.run(Self::JOINED)? {
             None => run.clone(),
             Some(all) => RunRecord {
                 began: all.began.min(run.began),
@@ -49,11 +37,11 @@ impl Journal {
         let sql = "INSERT OR REPLACE INTO migration (number, plan, digest, kept, began, ended, \
                    undone) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
         let RunRecord { plan, digest, began, ended, undone, .. } = &all;
-        self.execute(sql, params![NUMBER, bytes(plan), digest, kept, began, ended, undone])?;
+        self.execute(sql, params![Self::JOINED, bytes(plan), digest, kept, began, ended, undone])?;
         other.each_family(run.number, |family| {
             self.put_family(&family)?;
             for image in other.images(run.number, family.number)? {
-                self.set_image(NUMBER, &image)?;
+                self.set_image(Self::JOINED, &image)?;
             }
             Ok(())
         })
@@ -69,6 +57,6 @@ impl Journal {
                    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
         let FamilyRecord { number, state, began, ended, cause, problem } = family;
         let number = number.cast_signed();
-        self.execute(sql, params![NUMBER, number, state.word(), began, ended, cause, problem])
+        self.execute(sql, params![Self::JOINED, number, state.word(), began, ended, cause, problem])
     }
 }

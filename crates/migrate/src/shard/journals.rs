@@ -6,7 +6,7 @@ use calve_plan::MOST_SHARDS;
 
 use super::{Agreed, Shard};
 use crate::error::{Error, Result};
-use crate::journal::{JOINED, Journal};
+use crate::journal::Journal;
 
 /// What the journals in a folder of shards say.
 #[derive(Debug)]
@@ -37,7 +37,7 @@ pub fn journals_in(folder: &Path) -> Result<Vec<PathBuf>> {
 
 impl Journals {
     /// The number of the run.
-    pub const RUN: i64 = JOINED;
+    pub const RUN: i64 = Journal::JOINED;
 
     /// Reads all of them, one after the other. No worker has a shard while it is read.
     ///
