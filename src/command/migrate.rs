@@ -108,10 +108,7 @@ fn tell(
         Shape::Human => {
             let mut text = carry::line(&format!("run {}", run.number), summary);
             if summary.followed > 0 {
-                let files = match summary.followed {
-                    1 => "1 change".to_owned(),
-                    count => format!("{count} changes"),
-                };
+                let files = print::count(summary.followed, "change", "changes");
                 text.push_str(&format!("configurations: {files}\n"));
             }
             if let Some(patch) = patch {

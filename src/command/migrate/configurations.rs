@@ -81,7 +81,7 @@ impl Patch {
         match self.files {
             0 => "no configuration has to change".into(),
             files => {
-                let files = if files == 1 { "1 file".into() } else { format!("{files} files") };
+                let files = print::count(files, "file", "files");
                 let path = name(&self.path);
                 format!("configurations: {files} to change: patch -p1 -d / < {path}{otherwise}")
             }

@@ -78,7 +78,6 @@ fn of_image(image: &Image) -> String {
     format!("{:<12}{extra:>9}  {name}\n", image.strategy.word())
 }
 
-/// Seconds as people say them.
 /// A range of times; one, where both ends are said alike.
 fn between([least, most]: [f64; 2]) -> String {
     let (least, most) = (duration(least), duration(most));
@@ -88,6 +87,7 @@ fn between([least, most]: [f64; 2]) -> String {
     }
 }
 
+/// Seconds as people say them.
 fn duration(seconds: f64) -> String {
     let units = [(86_400.0, "days"), (3600.0, "hours"), (60.0, "minutes")];
     let unit = units.into_iter().find(|(length, _)| seconds >= 2.0 * length);
