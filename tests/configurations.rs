@@ -56,6 +56,14 @@ fn machines() -> Bench {
     bench
 }
 
+/// Changes what a patch says.
+#[track_caller]
+fn take(bench: &Bench, patch: &str) {
+    let mut command = Command::new("patch");
+    command.args(["-s", "-p1", "-d", "/", "-i"]).arg(bench.file(patch));
+    assert!(command.status().expect("patch runs").success());
+}
+
 const MIGRATE: [&str; 4] = ["migrate", "plan", "--configs", "etc"];
 const APPLY: [&str; 5] = ["migrate", "plan", "--configs", "etc", "--apply-configs"];
 const BOTH: [(&str, &str); 2] = [("tree/c.qcow", "qcow2"), ("tree/z.qcow", "qcow2")];
@@ -72,11 +80,7 @@ fn a_patch_says_what_has_to_change_and_nothing_is_changed_unasked() {
     assert!(said.err.contains("100.conf: line 2: has arguments for QEMU"), "{}", said.err);
     assert!(before == files(&bench.file("etc")));
     if qemu::has("patch") {
-        let patched = Command::new("patch")
-            .args(["-s", "-p1", "-d", "/", "-i"])
-            .arg(bench.file("plan.patch"))
-            .status();
-        assert!(patched.expect("patch runs").success());
+        take(&bench, "plan.patch");
         assert_machine(&bench, "etc/both.xml", &BOTH);
         let conf = String::from_utf8(bench.read("etc/100.conf")).expect("text");
         assert!(conf.contains(",format=qcow2,size=1M\n"), "{conf}");
@@ -102,10 +106,7 @@ fn a_patch_of_what_all_shards_have_migrated_is_written_where_their_reports_becom
     assert!(said.err.contains("100.conf: line 2: has arguments for QEMU"), "{}", said.err);
     assert!(before == files(&bench.file("etc")));
     if qemu::has("patch") {
-        let patch = bench.file("plan.patch");
-        let mut patched = Command::new("patch");
-        patched.args(["-s", "-p1", "-d", "/", "-i"]).arg(patch);
-        assert!(patched.status().expect("patch runs").success());
+        take(&bench, "plan.patch");
         assert_machine(&bench, "etc/both.xml", &BOTH);
         let said = bench.ok(&[&merge[..], &["--output", "json", "--patches", "p"]].concat());
         assert_eq!(said.json()["patch"]["files"], 0);
