@@ -4,6 +4,7 @@ use std::collections::hash_map::RandomState;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::hash::{BuildHasher, Hasher};
+use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -39,11 +40,15 @@ impl PendingFile {
     /// then goes away.
     ///
     /// # Errors
-    /// [`Error::Refused`] where `target` is no file name; [`Error::Io`] where the host fails.
+    /// [`Error::Refused`] where `target` is no file name, or bears what is not replaced;
+    /// [`Error::Io`] where the host fails.
     pub fn create(target: &Path, replaces: bool, mode: u32) -> Result<(File, Self)> {
         let Some(target_name) = target.file_name() else {
             return Err(Error::Refused { path: target.to_owned(), why: "is no file name".into() });
         };
+        if replaces {
+            may_replace(target)?;
+        }
         let folder_path = folder_of(target);
         let failed = |error: Errno| Error::host("creating the target", target, error);
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -145,6 +150,24 @@ impl Drop for PendingFile {
     }
 }
 
+/// Whether a new file may take this name: where nothing bears it, or a regular file. A device, a
+/// pipe or a link would be gone for all that use it.
+///
+/// # Errors
+/// [`Error::Refused`] where it may not; [`Error::Io`] where the host fails.
+pub fn may_replace(target: &Path) -> Result<()> {
+    let refused = |why: &str| Error::Refused { path: target.to_owned(), why: why.into() };
+    match target.symlink_metadata() {
+        Ok(there) if there.is_file() => Ok(()),
+        Ok(there) if there.is_symlink() => {
+            Err(refused("is a symbolic link, which is not followed; name the file"))
+        }
+        Ok(_) => Err(refused("is no regular file, and is not replaced; name another")),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(Error::host("looking at the target", target, error)),
+    }
+}
+
 /// Gives a file the name `to` in the same folder, where nothing bears it.
 fn rename_new(folder: &File, from: &OsStr, to: &OsStr) -> std::result::Result<(), Errno> {
     match rustix::fs::renameat_with(folder, from, folder, to, RenameFlags::NOREPLACE) {
@@ -213,6 +236,27 @@ fn temporary_start(target: &OsStr) -> OsString {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_regular_files_are_replaced() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let name = |name: &str| folder.path().join(name);
+        std::fs::write(name("file"), "old").expect("a file");
+        std::os::unix::fs::symlink("file", name("link")).expect("a link");
+        std::os::unix::fs::symlink("nothing", name("dangling")).expect("a link");
+        std::fs::create_dir(name("folder")).expect("a folder");
+        let _socket = std::os::unix::net::UnixListener::bind(name("socket")).expect("a socket");
+        for there in ["link", "dangling", "folder", "socket"] {
+            let made = PendingFile::create(&name(there), true, 0o600);
+            assert!(matches!(made, Err(Error::Refused { .. })), "{there}");
+        }
+        assert_eq!(std::fs::read_dir(folder.path()).expect("a folder").count(), 5);
+        for there in ["file", "new"] {
+            let (_, pending) = PendingFile::create(&name(there), true, 0o600).expect("a file");
+            assert_eq!(pending.take_name(false).expect("named"), Named::Yes);
+            assert_eq!(std::fs::read(name(there)).expect("a file"), b"");
+        }
+    }
 
     #[test]
     fn leftovers_are_removed_and_live_files_are_not() {

@@ -5,6 +5,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use calve_disk::may_replace;
 use calve_migrate::{
     Budget, Cause, Configurations, Dials, Hooks, Journal, Limits, RunRecord, Settings, Summary,
 };
@@ -41,6 +42,9 @@ pub(crate) struct Understood {
 pub(crate) fn understand(args: &CarryArgs) -> Result<Understood, Failure> {
     if !(0.0..=100.0).contains(&args.max_failures) {
         return Err(Failure::usage("--max-failures: is not a share from 0 to 100"));
+    }
+    if let Some(path) = &args.metrics {
+        may_replace(path)?;
     }
     let (settings, budget) = (settings(args)?, budget(args)?);
     Ok(Understood { settings, budget, most_failures: args.max_failures / 100.0 })
