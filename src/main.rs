@@ -9,6 +9,7 @@ mod findings;
 mod list;
 mod print;
 mod progress;
+mod reading;
 mod secrets;
 mod signals;
 mod size;

@@ -1,6 +1,7 @@
 //! `plan`: what it decides for families of every kind, and that it touches nothing.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 
 use serde_json::Value;
 
@@ -186,6 +187,29 @@ fn a_saved_plan_is_shown_and_shared_and_nothing_is_touched() {
         assert!(bench.read(name) == bytes, "{name}");
     }
     assert_eq!(bench.names(), ["catalogue", "new.plan", "tree"]);
+}
+
+#[test]
+fn a_catalogue_is_only_read_and_may_be_somebody_elses() {
+    use std::os::unix::process::CommandExt;
+    let bench = bench();
+    for name in ["", "catalogue"] {
+        let mode = if name.is_empty() { 0o755 } else { 0o644 };
+        let permissions = std::fs::Permissions::from_mode(mode);
+        std::fs::set_permissions(bench.file(name), permissions).expect("a mode");
+    }
+    let before = bench.read("catalogue");
+    for words in [&["plan", "-q", "catalogue"][..], &["migrate", "--list", "catalogue"]] {
+        let mut command = bench.command(words);
+        // Who may do everything asks for no permission.
+        if rustix::process::geteuid().is_root() {
+            command.uid(65534).gid(65534);
+        }
+        let said = Said::of(&command.output().expect("runs"));
+        assert_eq!(said.code, Some(0), "{words:?}: {}", said.err);
+        assert_eq!(bench.names(), ["catalogue", "tree"]);
+        assert!(bench.read("catalogue") == before, "{words:?}");
+    }
 }
 
 #[test]

@@ -138,6 +138,45 @@ fn a_catalogue_spares_reading_and_a_new_image_is_an_exit_code() {
 }
 
 #[test]
+fn a_folder_that_is_not_mounted_is_told_and_only_what_was_removed_on_purpose_is_forgotten() {
+    let bench = bench();
+    bench.ok(&["scan", "-q", "--catalogue", "known", "tree"]);
+    fs::rename(bench.file("tree"), bench.file("away")).expect("moved");
+    fs::create_dir(bench.file("tree")).expect("an empty folder");
+    let report = ["report", "--watch-exit", "--output", "json", "known"];
+    let missing = |said: &Said| {
+        let remaining = &said.json()["certificate"]["remaining"];
+        let all = remaining.as_array().expect("places");
+        all.iter().filter(|it| it["reason"] == "missing").count()
+    };
+    for _ in 0..2 {
+        let words = ["scan", "--catalogue", "known", "tree"];
+        let said = bench.fails(4, "is its file system not mounted?", &words);
+        assert!(said.err.contains("nothing is below it, where 9 files were"), "{}", said.err);
+        let said = bench.run(&report);
+        assert_eq!((said.code, missing(&said)), (Some(2), 5), "{}", said.out);
+    }
+    // One that is empty in part says nothing of the other part.
+    fs::write(bench.file("tree/text"), "a text").expect("a file");
+    let said = bench.ok(&["scan", "--catalogue", "known", "tree"]);
+    assert!(said.err.contains("not there any more: 5 version 1 images"), "{}", said.err);
+    let said = bench.run(&report);
+    assert_eq!((said.code, missing(&said)), (Some(2), 5), "{}", said.out);
+    let next =
+        said.json()["certificate"]["next"]["missing"]["next"].as_str().expect("words").to_owned();
+    assert!(next.contains(" --removed "), "{next}");
+    let said = bench.ok(&["scan", "--catalogue", "known", "--removed", "tree/", "tree"]);
+    assert!(
+        said.err.contains("tree: removed on purpose, as you say: 5 version 1 images"),
+        "{}",
+        said.err
+    );
+    let said = bench.ok(&report);
+    assert_eq!(said.json()["certificate"]["removed-on-purpose"], 5);
+    bench.fails(64, "--catalogue", &["scan", "--removed", "tree", "tree"]);
+}
+
+#[test]
 fn an_image_that_is_in_use_is_told_and_is_looked_at_again() {
     let bench = bench();
     let path = bench.file("tree/old.qcow");

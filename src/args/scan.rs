@@ -38,6 +38,10 @@ pub(crate) struct ScanArgs {
     /// End with 2 where there is a version 1 image that the last scan into the catalogue did not find
     #[arg(long, requires = "catalogue")]
     pub(crate) watch_exit: bool,
+    /// Take down that what was at or below PATH, and is gone, was removed on purpose, so that nobody asks
+    /// for it any more
+    #[arg(long, value_name = "PATH", requires = "catalogue")]
+    pub(crate) removed: Vec<PathBuf>,
     /// How to confine the workers that read
     #[arg(long, value_name = "MODE", value_enum, default_value_t)]
     pub(crate) sandbox: SandboxMode,

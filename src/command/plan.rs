@@ -16,6 +16,7 @@ use calve_plan::{Damaged, Kept, PathText, Plan, Rate, Reading, Way, Window, Wish
 use crate::args::{DamagedWord, PlanAction, PlanArgs, PlanShape, WayWord};
 use crate::command::scan;
 use crate::exit::{Code, Failure};
+use crate::reading::Unmixed;
 use crate::{print, signals, size};
 
 pub(crate) fn run(args: &PlanArgs, program: &str) -> Result<Code, Failure> {
@@ -82,7 +83,8 @@ fn make(args: &PlanArgs, catalogue: &Path) -> Result<Plan, Failure> {
     let catalogue = catalogue.canonicalize().map_err(|error| {
         Failure::from(calve_disk::Error::host("looking for it", catalogue, error))
     })?;
-    let catalogue = Catalogue::open(&catalogue)?;
+    let read = Unmixed::of(&catalogue)?;
+    let catalogue = Catalogue::open_for_reading(&catalogue)?;
     if catalogue.last_scan()?.is_none() {
         let text = format!("{}: no scan into it was ended", catalogue.path().display());
         return Err(Failure::new(Code::Refused, text).next("run the scan to its end first"));
@@ -92,7 +94,9 @@ fn make(args: &PlanArgs, catalogue: &Path) -> Result<Plan, Failure> {
     let votes = args.guess_bases.then_some(&votes as &dyn Votes);
     let hints = Hints { votes, confirmed: &confirmed };
     let surveyor = survey::Anywhere(Reading { stop: &flags.stop });
-    Ok(calve_plan::make(&catalogue, &wishes, &hints, &surveyor, (jobs, &flags.stop))?)
+    let plan = calve_plan::make(&catalogue, &wishes, &hints, &surveyor, (jobs, &flags.stop))?;
+    read.assert()?;
+    Ok(plan)
 }
 
 fn wishes(args: &PlanArgs) -> Result<Wishes, Failure> {

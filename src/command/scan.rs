@@ -44,7 +44,7 @@ pub(crate) fn run(args: &ScanArgs, program: &str) -> Result<Code, Failure> {
         store::refuse("scan --sandbox=require", args.paths.iter().map(|path| &**path))?;
     }
     let objects = Objects::among(&args.paths)?;
-    let roots = roots(&args.paths)?;
+    let (roots, removed) = (roots(&args.paths)?, removed(&args.removed)?);
     let mut catalogue = match &args.catalogue {
         Some(path) => Catalogue::open(path)?,
         None => Catalogue::temporary()?,
@@ -52,7 +52,8 @@ pub(crate) fn run(args: &ScanArgs, program: &str) -> Result<Code, Failure> {
     let flags = signals::install()?;
     let first = if roots.is_empty() { None } else { looker(args, program)? };
     let places = Places { roots, objects };
-    let scanned = walk(args, &mut catalogue, (&places, &options), first, flags)?;
+    let walked = (&places, &options, &*removed);
+    let scanned = walk(args, &mut catalogue, walked, first, flags)?;
     report::tell(args, &catalogue, &scanned)?;
     code(args, program, &catalogue, &scanned)
 }
@@ -84,11 +85,18 @@ struct Scanned {
     unchanged: u64,
     /// Things that could not be looked at.
     troubles: u64,
+    /// Paths that were said to be removed, and how many version 1 images were there.
+    removed: Vec<(PathBuf, u64)>,
     /// What went to and fro between here and a store, where one was asked.
     traffic: Option<Value>,
 }
 
 impl Scanned {
+    fn begun(number: i64, before: Option<i64>) -> Self {
+        let (read, unchanged, troubles) = (0, 0, 0);
+        Self { number, before, read, unchanged, troubles, removed: Vec::new(), traffic: None }
+    }
+
     /// The last scan that knew what is not new.
     fn known(&self) -> i64 {
         self.before.unwrap_or(0)
@@ -134,6 +142,24 @@ fn roots(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
     Ok(roots)
 }
 
+/// Paths at which something was, as the catalogue knows them: of what is not there the last part
+/// that is says what they really are.
+fn removed(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
+    let real = |path: &PathBuf| {
+        if store::is_object(path) {
+            return Ok(path.clone());
+        }
+        let whole = std::path::absolute(path).map_err(|source| {
+            Failure::from(calve_disk::Error::host("looking for it", path, source))
+        })?;
+        let there = whole.ancestors().find_map(|it| Some((it, it.canonicalize().ok()?)));
+        let Some((above, real)) = there else { return Ok(whole) };
+        let below = whole.strip_prefix(above).unwrap_or(&whole);
+        Ok(if below.as_os_str().is_empty() { real } else { real.join(below) })
+    };
+    paths.iter().map(real).collect()
+}
+
 /// Who looks at files, in the first thread; `None` where that is this process.
 fn looker(args: &ScanArgs, program: &str) -> Result<Option<Handed>, Failure> {
     let is_required = args.sandbox == SandboxMode::Require;
@@ -172,7 +198,7 @@ fn looker(args: &ScanArgs, program: &str) -> Result<Option<Handed>, Failure> {
 fn walk(
     args: &ScanArgs,
     catalogue: &mut Catalogue,
-    (places, options): (&Places, &ScanOptions),
+    (places, options, removed): (&Places, &ScanOptions, &[PathBuf]),
     first: Option<Handed>,
     flags: &'static Flags,
 ) -> Result<Scanned, Failure> {
@@ -182,7 +208,7 @@ fn walk(
     let known = catalogue.known(options)?;
     let mut run = catalogue.begin(&places.all(), options)?;
     let number = run.number();
-    let mut scanned = Scanned { number, before, read: 0, unchanged: 0, troubles: 0, traffic: None };
+    let mut scanned = Scanned::begun(number, before);
     let mut failure = None;
     let is_stopped = || flags.stop.load(Ordering::Relaxed);
     let mut take = |event: Event| {
@@ -234,7 +260,9 @@ fn walk(
             None => exit::stopped(),
         });
     }
-    run.finish()?;
+    let ended = run.finish(removed)?;
+    scanned.troubles += ended.empty_roots;
+    scanned.removed = removed.iter().cloned().zip(ended.removed).collect();
     Ok(scanned)
 }
 
@@ -272,6 +300,16 @@ fn code(
             print::note(program, text);
         }
     };
+    for (path, images) in &scanned.removed {
+        let path = escaped(path.as_os_str().as_encoded_bytes());
+        let images = print::count(*images, "version 1 image", "version 1 images");
+        note(&format!("{path}: removed on purpose, as you say: {images}"));
+    }
+    let gone = catalogue.count_gone_version1(scanned.number)?;
+    if gone > 0 {
+        let images = print::count(gone, "version 1 image", "version 1 images");
+        note(&format!("not there any more: {images}"));
+    }
     if args.watch_exit {
         match scanned.before {
             None => note("there was no scan before: later ones are compared with this one"),

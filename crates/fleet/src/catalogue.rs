@@ -5,30 +5,21 @@ mod known;
 mod reading;
 mod row;
 mod run;
+mod schema;
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use calve_scan::{Class, ScanOptions};
-use rusqlite::{
-    Connection, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, params,
-};
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, params};
 
 use crate::error::{Error, Result};
 
-pub use reading::{Counted, Scan, connect_for_reading, connect_temporary};
+pub use reading::{Counted, Scan, Written, connect_for_reading, connect_temporary};
 pub use row::Row;
-pub use run::Run;
-
-const SCHEMA: &str = include_str!("catalogue/schema.sql");
-
-/// Marks a file of SQLite as a catalogue: "calv".
-const APPLICATION: i32 = 0x6361_6C76;
-
-/// The version of the schema. A catalogue of version 1 becomes one of version 2 when it is opened
-/// for a scan, and is read as it is where it is only read.
-const VERSION: i32 = 2;
+pub use run::{Ended, Run};
+pub use schema::log_ahead;
 
 /// Rows that are looked at for one overlay, for each thing that speaks for them.
 const MOST_ALIKE: usize = 100;
@@ -116,65 +107,6 @@ impl Catalogue {
             | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = connect(path, flags)?;
         Self::prepared(Self { connection, path: path.to_owned(), is_file: true })
-    }
-
-    fn prepared(self) -> Result<Self> {
-        let (application, version, objects) = self.identity()?;
-        let foreign = |what: String| Error::Foreign { path: self.path.clone(), what };
-        match (application, version) {
-            (APPLICATION, VERSION) => {}
-            (APPLICATION, 1) => self.renew()?,
-            (0, 0) if objects == 0 => self.make()?,
-            (APPLICATION, later) => {
-                return Err(foreign(format!(
-                    "a catalogue of version {later}, of which this program knows 1 to {VERSION}"
-                )));
-            }
-            _ => return Err(foreign("a database, and not a catalogue".into())),
-        }
-        Ok(self)
-    }
-
-    /// The marks of the file, and how much there is in it.
-    fn identity(&self) -> Result<(i32, i32, i64)> {
-        let sql = "SELECT (SELECT application_id FROM pragma_application_id), \
-                   (SELECT user_version FROM pragma_user_version), \
-                   (SELECT count(*) FROM sqlite_schema)";
-        let found =
-            self.connection.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)));
-        found.map_err(|source| match source.sqlite_error_code() {
-            Some(rusqlite::ErrorCode::NotADatabase) => {
-                Error::Foreign { path: self.path.clone(), what: "not a catalogue".into() }
-            }
-            _ => self.failed(source),
-        })
-    }
-
-    fn make(&self) -> Result<()> {
-        let script = format!(
-            "PRAGMA journal_mode = WAL; BEGIN IMMEDIATE; {SCHEMA} \
-             PRAGMA application_id = {APPLICATION}; PRAGMA user_version = {VERSION}; COMMIT;"
-        );
-        self.connection.execute_batch(&script).map_err(|source| self.failed(source))
-    }
-
-    /// Makes a catalogue of version 1 one of this version, for which nothing has to be read again
-    /// at once: the next scan asks about images what this one does not know.
-    fn renew(&self) -> Result<()> {
-        let renewed = || {
-            if self.connection.is_readonly("main")? {
-                return self.connection.execute_batch(include_str!("catalogue/view_of_1.sql"));
-            }
-            let change =
-                Transaction::new_unchecked(&self.connection, TransactionBehavior::Immediate)?;
-            let sql = "SELECT user_version FROM pragma_user_version";
-            // Another process may have done it meanwhile.
-            if change.query_row(sql, [], |row| row.get::<_, i32>(0))? == 1 {
-                change.execute_batch(include_str!("catalogue/from_1.sql"))?;
-            }
-            change.commit()
-        };
-        renewed().map_err(|source| self.failed(source))
     }
 
     fn failed(&self, source: rusqlite::Error) -> Error {
@@ -426,6 +358,24 @@ impl Catalogue {
         self.count(sql, [])
     }
 
+    /// How many version 1 images a scan did not meet any more. Further names of a file are counted
+    /// too.
+    ///
+    /// # Errors
+    /// [`Error::Catalogue`].
+    pub fn count_gone_version1(&self, scan: i64) -> Result<u64> {
+        let sql = "SELECT count(*) FROM file WHERE gone = ?1 AND format = 'qcow'";
+        self.count(sql, [scan])
+    }
+
+    /// How many version 1 images are gone that somebody said were removed on purpose.
+    ///
+    /// # Errors
+    /// [`Error::Catalogue`].
+    pub fn count_removed_version1(&self) -> Result<u64> {
+        self.count("SELECT count(*) FROM file WHERE removed = gone AND format = 'qcow'", [])
+    }
+
     /// How many there are of [`Which::NewVersion1`]. Further names of a file are not counted.
     ///
     /// # Errors
@@ -465,6 +415,6 @@ fn connect(path: &Path, flags: OpenFlags) -> Result<Connection> {
 }
 
 fn failed(path: &Path, source: rusqlite::Error) -> Error {
-    let is_full = source.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull);
+    let is_full = source.sqlite_error_code() == Some(ErrorCode::DiskFull);
     Error::Catalogue { path: path.to_owned(), source, is_full }
 }

@@ -13,8 +13,8 @@ mod error;
 mod families;
 
 pub use catalogue::{
-    Catalogue, Counted, OnDisk, Row, Run, Scan, Totals, Trouble, Which, connect_for_reading,
-    connect_temporary,
+    Catalogue, Counted, Ended, OnDisk, Row, Run, Scan, Totals, Trouble, Which, Written,
+    connect_for_reading, connect_temporary, log_ahead,
 };
 pub use error::{Error, Result};
 pub use families::{

@@ -174,7 +174,7 @@ fn what_is_gone_is_marked_and_only_where_it_was_looked_for() {
     let trouble = Event::Trouble { path: root.join("closed"), what: "no".into() };
     run.take(&trouble).expect("taken");
     let number = run.number();
-    run.finish().expect("ends");
+    run.finish(&[]).expect("ends");
     assert_eq!(bench.names(Which::All), ["closed/four"]);
     let mut told = Vec::new();
     let done: Result<(), Error> = bench.catalogue.troubles(number, |trouble| {
@@ -259,8 +259,9 @@ fn members_stay_with_an_archive_that_stays_and_go_with_what_goes() {
     assert_eq!(bench.scan().0, counts(0, 1));
     assert_eq!(bench.names(Which::All), ["all.tar", "all.tar|b", "all.tar|c"]);
     fs::remove_file(bench.root().join("all.tar")).expect("removed");
+    bench.write("text", b"a text");
     bench.scan();
-    assert!(bench.names(Which::All).is_empty());
+    assert_eq!(bench.names(Which::All), ["text"]);
 }
 
 #[test]
@@ -305,7 +306,7 @@ fn a_file_at_which_a_worker_died_is_not_silent_and_is_looked_at_again() {
         }
         run.take(&event).expect("taken");
     }
-    run.finish().expect("ends");
+    run.finish(&[]).expect("ends");
     assert_eq!(bench.names(Which::Notable), ["archive"]);
     assert_eq!(bench.catalogue.count_problems().expect("counted"), 1);
     assert_eq!(bench.scan().0, counts(1, 1));
@@ -325,12 +326,89 @@ fn what_is_no_catalogue_is_refused_and_left_as_it_is() {
     assert!(matches!(missing, Err(Error::Catalogue { .. })));
 }
 
+#[test]
+fn a_root_below_which_nothing_is_any_more_is_trouble_and_its_files_stay() {
+    let mut bench = Bench::new();
+    bench.write("a", &image());
+    bench.write("other/b", &image());
+    settle();
+    bench.scan();
+    let (root, path) = (bench.root(), bench.root().join("a"));
+    fs::remove_file(&path).expect("removed");
+    fs::remove_file(root.join("other/b")).expect("removed");
+    // A folder that was never a root may become empty; a file may be a root.
+    fs::write(&path, image()).expect("a file");
+    scan_into(&mut bench.catalogue, &[root.clone(), path.clone()], &options());
+    assert_eq!(bench.names(Which::All), ["a"]);
+    fs::remove_file(&path).expect("removed");
+    for removed in [vec![], vec![root.join("other")], vec![path.clone()]] {
+        let roots = std::slice::from_ref(&root);
+        let run = bench.catalogue.begin(roots, &options()).expect("begins");
+        let number = run.number();
+        let ended = run.finish(&removed).expect("ends");
+        assert_eq!(ended.empty_roots, 1, "{removed:?}");
+        assert_eq!(
+            ended.removed,
+            removed.iter().map(|it| u64::from(*it != path)).collect::<Vec<_>>()
+        );
+        assert_eq!(bench.names(Which::All), ["a"]);
+        let mut told = Vec::new();
+        let done: Result<(), Error> = bench.catalogue.troubles(number, |trouble| {
+            told.push(trouble);
+            Ok(())
+        });
+        done.expect("told");
+        assert_eq!(told[0].path, root);
+        assert!(told[0].what.contains("where 1 file was"), "{}", told[0].what);
+    }
+    let run = bench.catalogue.begin(&[root.clone()], &options()).expect("begins");
+    let ended = run.finish(&[root]).expect("ends");
+    assert_eq!((ended.empty_roots, &*ended.removed), (0, &[2][..]));
+    assert!(bench.names(Which::All).is_empty());
+}
+
+#[test]
+fn many_may_make_one_catalogue_at_once() {
+    for _ in 0..20 {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("catalogue");
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| Catalogue::open(&path).expect("a catalogue"));
+            }
+        });
+        assert_eq!(Catalogue::open(&path).expect("a catalogue").last_scan().expect("read"), None);
+    }
+}
+
+#[test]
+fn a_catalogue_of_version_2_is_read_as_it_is_and_becomes_one_of_this_version() {
+    let mut bench = Bench::new();
+    bench.write("a", &image());
+    bench.write("b", &image());
+    settle();
+    bench.scan();
+    let path = bench.folder.path().join("catalogue");
+    bench.catalogue = Catalogue::temporary().expect("another one");
+    let old = rusqlite::Connection::open(&path).expect("a catalogue");
+    let script = "ALTER TABLE file DROP COLUMN removed; PRAGMA user_version = 2";
+    old.execute_batch(script).expect("an old one");
+    drop(old);
+    let read = Catalogue::open_for_reading(&path).expect("an old one");
+    assert_eq!(names(&bench.root(), &rows(&read, Which::All)), ["a", "b"]);
+    drop(read);
+    bench.catalogue = Catalogue::open(&path).expect("a catalogue");
+    assert_eq!(bench.scan().0, counts(0, 2));
+    assert_eq!(bench.names(Which::All), ["a", "b"]);
+}
+
 /// A catalogue as version 1 of the schema had it, with a scan in it.
 fn of_version_1(path: &Path) {
     let connection = rusqlite::Connection::open(path).expect("a catalogue");
     // It walked no tables in archives, and said that it had.
     connection.execute_batch("UPDATE file SET is_deep = 1").expect("rows");
-    let columns = ["on_disk", "shared", "is_all_shared", "is_cut", "layout", "reflink_of"];
+    let columns =
+        ["on_disk", "shared", "is_all_shared", "is_cut", "layout", "reflink_of", "removed"];
     connection.execute_batch("DROP INDEX file_layout").expect("an index");
     for column in columns {
         connection.execute_batch(&format!("ALTER TABLE file DROP COLUMN {column}")).expect("one");

@@ -135,6 +135,9 @@ pub struct Certificate {
     pub looked: u64,
     /// Those of them that another process holds open under QEMU's locks, and that are no version 1.
     pub in_use: u64,
+    /// Version 1 images that are gone, and of which somebody told a scan that they were removed on
+    /// purpose.
+    pub removed: u64,
     /// The scans that say which paths these are.
     pub rests_on: Vec<RestsOn>,
     /// How often each reason speaks against it, in their order: [`crate::Report::remaining`] tells
@@ -154,7 +157,9 @@ impl Certificate {
             gathered.put_remaining(&Remaining { reason, path, member: None, run: None })?;
         }
         let remaining = gathered.count_remaining()?;
-        Ok(Self { looked: counts.looked, in_use: counts.in_use, rests_on, remaining })
+        let removed = sources.catalogue.count_removed_version1()?;
+        let Counts { looked, in_use } = counts;
+        Ok(Self { looked, in_use, removed, rests_on, remaining })
     }
 
     /// Whether nothing speaks against it.

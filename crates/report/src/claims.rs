@@ -21,6 +21,13 @@ impl Report<'_> {
                  the same."
             ));
         }
+        if certificate.removed > 0 {
+            let images = text::count(certificate.removed, "version 1 image", "version 1 images");
+            text.push_str(&format!(
+                " {images} that scans knew are gone, and were removed on purpose, as somebody said \
+                 who scanned: nobody can look at these."
+            ));
+        }
         text
     }
 

@@ -194,6 +194,7 @@ fn statements(report: &Report<'_>) -> Result<Map<String, Value>> {
         ("does-not-say".to_owned(), json!(report.limits())),
         ("looked".to_owned(), json!(certificate.looked)),
         ("in-use".to_owned(), json!(certificate.in_use)),
+        ("removed-on-purpose".to_owned(), json!(certificate.removed)),
         ("version1".to_owned(), json!(certificate.count_version1())),
         ("scans".to_owned(), scans.collect::<Value>()),
         ("next".to_owned(), Value::Object(next.collect::<Result<_>>()?)),

@@ -15,6 +15,8 @@ use crate::sources::Sources;
 pub(crate) enum By {
     /// The catalogue: it was there once.
     Gone,
+    /// A run, as an original that it does not keep any more.
+    Former(i64),
     /// The plan.
     Plan,
     /// The catalogue: it was there when it was scanned last.
@@ -30,15 +32,23 @@ impl By {
     pub(crate) fn numbers(self) -> (i64, i64) {
         match self {
             Self::Gone => (0, 0),
-            Self::Plan => (1, 0),
-            Self::Catalogue => (2, 0),
-            Self::Image(run) => (3, run),
-            Self::Original(run) => (4, run),
+            Self::Former(run) => (1, run),
+            Self::Plan => (2, 0),
+            Self::Catalogue => (3, 0),
+            Self::Image(run) => (4, run),
+            Self::Original(run) => (5, run),
         }
     }
 
     pub(crate) fn of(place: i64, run: i64) -> Option<Self> {
-        let all = [Self::Gone, Self::Plan, Self::Catalogue, Self::Image(run), Self::Original(run)];
+        let all = [
+            Self::Gone,
+            Self::Former(run),
+            Self::Plan,
+            Self::Catalogue,
+            Self::Image(run),
+            Self::Original(run),
+        ];
         all.into_iter().find(|by| by.numbers() == (place, run))
     }
 }
@@ -79,8 +89,8 @@ pub(crate) fn gather(
         })?;
     }
     if let Some(journal) = &sources.journal {
-        for run in journal.runs()?.into_iter().filter(|run| run.undone.is_none()) {
-            add_run(into, journal, run.number)?;
+        for run in journal.runs()? {
+            add_run(into, journal, (run.number, run.undone.is_some()))?;
         }
     }
     let mut counts = Counts::default();
@@ -114,17 +124,21 @@ fn add_row(into: &Gathered, row: &Row) -> Result<()> {
     match (&row.member, row.is_version1()) {
         // What an archive holds is found out by scans only.
         (Some(_), true) if !is_gone => remaining(Reason::InArchive),
-        (Some(_), true) => Ok(()),
+        // The archive may be there without it: that somebody took it out is seen.
+        (_, true) if is_gone => into.put_known(&row.path, By::Gone, row.is_removed),
         (_, false) => remaining(Reason::NotLookedInto),
-        (None, true) => {
-            let by = if is_gone { By::Gone } else { By::Catalogue };
-            into.put_known(&row.path, by, is_gone)
-        }
+        (_, true) => into.put_known(&row.path, By::Catalogue, false),
     }
 }
 
-fn add_run(into: &Gathered, journal: &Journal, run: i64) -> Result<()> {
+fn add_run(into: &Gathered, journal: &Journal, (run, is_undone): (i64, bool)) -> Result<()> {
     journal.each_family(run, |family| {
+        if is_undone {
+            // A scan may have met its originals while it kept them.
+            let images = journal.images(run, family.number)?;
+            let mut kept = images.iter().filter_map(|record| record.kept.as_deref());
+            return kept.try_for_each(|kept| into.put_known(kept, By::Former(run), true));
+        }
         let is_unfinished = matches!(family.state, FamilyState::Preparing | FamilyState::Switching);
         for record in journal.images(run, family.number)? {
             if is_unfinished {
@@ -145,14 +159,14 @@ fn add_record(into: &Gathered, record: &ImageRecord, run: i64) -> Result<()> {
     // An image that was put aside is never removed.
     match record.state == ImageState::Switched || (is_aside && is_over) {
         true => into.put_known(kept, By::Original(run), false),
-        false => Ok(()),
+        false => into.put_known(kept, By::Former(run), true),
     }
 }
 
 impl Known {
     fn run(&self) -> Option<i64> {
         match self.by {
-            By::Image(run) | By::Original(run) => Some(run),
+            By::Image(run) | By::Original(run) | By::Former(run) => Some(run),
             By::Gone | By::Plan | By::Catalogue => None,
         }
     }

@@ -152,7 +152,7 @@ impl Commands {
             Reason::InUse => ("End the programs that use them, and scan again.", self.scan()),
             Reason::Original => (
                 "They are kept so that the run can be taken back. When that is not needed any more, \
-                 give it up; an image that was put aside is never removed: that is done by hand.",
+                 give it up: what is kept for days waits for these; an image that was put aside is never removed: that is done by hand.",
                 self.release(run),
             ),
             Reason::InArchive => (
@@ -162,7 +162,8 @@ impl Commands {
             Reason::Unfinished => ("Go on with the run.", self.again.clone()),
             Reason::Missing => (
                 "They may be anywhere, or on a file system that is not mounted: find out, and scan \
-                 again.",
+                 again. Where one was removed on purpose, say so then with --removed PATH, of a \
+                 file or of a folder with all that was in it.",
                 self.scan(),
             ),
             Reason::NoFile => ("Look at what is there, and scan again.", self.scan()),
@@ -171,7 +172,8 @@ impl Commands {
                 format!("ls -l {}", quoted(first)),
             ),
             Reason::NotLookedInto | Reason::Trouble => (
-                "Look at permissions and the medium, unpack the archives, and scan again.",
+                "Look at permissions, the medium, and what is mounted, unpack the archives, and scan \
+                 again.",
                 self.scan(),
             ),
             Reason::NoScan => ("Scan, to the end.", self.scan()),

@@ -2,10 +2,9 @@
 
 use std::fs::File;
 use std::io::{BufReader, Read, Seek};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use calve_fleet::Catalogue;
+use calve_fleet::{Catalogue, Written};
 use calve_migrate::shard::{Agreed, Journals, Shard};
 use calve_migrate::{Journal, RunRecord};
 use calve_plan::{Family, PlanReader};
@@ -30,7 +29,7 @@ pub struct Sources {
     /// Looks at objects.
     pub(crate) objects: fn(&Path) -> Looked,
     /// The databases, as they were before they were opened.
-    before: Vec<(PathBuf, Stamp)>,
+    before: Vec<(PathBuf, Written)>,
 }
 
 /// A journal that is not in the catalogue.
@@ -49,15 +48,7 @@ pub(crate) struct PlanFile {
     file: File,
     digest: String,
     catalogue: PathBuf,
-    before: Stamp,
-}
-
-/// What changes where somebody writes to a database: its length and time, or a log beside it.
-#[derive(Clone, PartialEq, Eq, Debug)]
-struct Stamp {
-    size: u64,
-    modified: (i64, i64),
-    has_log: bool,
+    before: Written,
 }
 
 impl Sources {
@@ -82,12 +73,12 @@ impl Sources {
             .canonicalize()
             .map_err(|error| Error::host("looking for the catalogue", &path, error))?;
         let journal_path = journal.unwrap_or(&path);
-        let mut before = vec![(path.clone(), Stamp::of(&path)?)];
+        let mut before = vec![(path.clone(), written(&path)?)];
         let catalogue = Catalogue::open_for_reading(&path)?;
         let (journal, other_journal) = match journal {
             Some(folder) if folder.is_dir() => {
                 for journal in calve_migrate::shard::journals_in(folder)? {
-                    before.push((journal.clone(), Stamp::of(&journal)?));
+                    before.push((journal.clone(), written(&journal)?));
                 }
                 let Journals { agreed, begun, journal } = Journals::of(folder)?;
                 if named.as_ref().is_some_and(|plan| plan.digest != agreed.plan_digest) {
@@ -98,7 +89,7 @@ impl Sources {
                 (Some(journal), Some(Elsewhere::Shards { folder, agreed, begun }))
             }
             named => {
-                before.push((journal_path.to_owned(), Stamp::of(journal_path)?));
+                before.push((journal_path.to_owned(), written(journal_path)?));
                 let other = named.map(|path| Elsewhere::File(path.to_owned()));
                 (Journal::open_for_reading(journal_path)?, other)
             }
@@ -149,13 +140,17 @@ impl Sources {
     pub fn assert_unchanged(&self) -> Result<()> {
         let plan = self.plan.iter().map(|plan| (&plan.path, &plan.before));
         for (path, before) in self.before.iter().map(|(path, before)| (path, before)).chain(plan) {
-            // With a log SQLite keeps one state for whoever reads.
-            if !before.has_log && Stamp::of(path)? != *before {
+            let mixed = before.may_be_mixed(path);
+            if mixed.map_err(|error| Error::host("looking at", path, error))? {
                 return Err(Error::Changed { path: path.clone() });
             }
         }
         Ok(())
     }
+}
+
+fn written(path: &Path) -> Result<Written> {
+    Written::of(path).map_err(|error| Error::host("looking at", path, error))
 }
 
 /// Whether a file begins as plans do: whatever else there is, the catalogue has to say what it is.
@@ -191,7 +186,7 @@ impl PlanFile {
     fn read(path: &Path) -> Result<Self> {
         let failed = |error| Error::host("reading the plan", path, error);
         let path = path.canonicalize().map_err(failed)?;
-        let before = Stamp::of(&path)?;
+        let before = written(&path)?;
         let file = File::open(&path).map_err(failed)?;
         let mut hasher = blake3::Hasher::new();
         hasher.update_reader(&file).map_err(failed)?;
@@ -212,18 +207,5 @@ impl PlanFile {
             tell(&family)?;
         }
         Ok(plan.head().catalogue.0.clone())
-    }
-}
-
-impl Stamp {
-    fn of(path: &Path) -> Result<Self> {
-        let metadata = path.metadata().map_err(|error| Error::host("looking at", path, error))?;
-        let mut log = path.as_os_str().to_owned();
-        log.push("-wal");
-        Ok(Self {
-            size: metadata.len(),
-            modified: (metadata.mtime(), metadata.mtime_nsec()),
-            has_log: PathBuf::from(log).exists(),
-        })
     }
 }

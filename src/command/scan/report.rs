@@ -174,6 +174,7 @@ impl<W: Write> Report<'_, W> {
             "on-disk": on_disk_object(self.catalogue.on_disk(None)?),
             "version1-on-disk": on_disk_object(self.catalogue.on_disk(Some("qcow"))?),
             "new-version1": self.catalogue.count_new_version1(self.scanned.known())?,
+            "gone-version1": self.catalogue.count_gone_version1(self.scanned.number)?,
             "not-looked-into": self.catalogue.count_problems()?,
         });
         if let Some(traffic) = &self.scanned.traffic {

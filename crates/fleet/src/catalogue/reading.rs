@@ -1,7 +1,9 @@
 //! The catalogue for whoever only reads it: what it has of scans, and in numbers, and what may be
 //! version 1.
 
+use std::io;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use calve_scan::Class;
@@ -85,6 +87,38 @@ pub fn connect_temporary(schema: &str) -> rusqlite::Result<Connection> {
     connection.execute_batch(schema)?;
     connection.execute_batch("BEGIN")?;
     Ok(connection)
+}
+
+/// What changes where somebody writes to a database: its length and time, or a log beside it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Written {
+    size: u64,
+    modified: (i64, i64),
+    has_log: bool,
+}
+
+impl Written {
+    /// As it is now, before it is opened by [`connect_for_reading`].
+    ///
+    /// # Errors
+    /// What the host says.
+    pub fn of(path: &Path) -> io::Result<Self> {
+        let metadata = path.metadata()?;
+        Ok(Self {
+            size: metadata.len(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            has_log: has_log(path),
+        })
+    }
+
+    /// Whether what was read since then may be of two ages. Where there was a log, SQLite has kept
+    /// one state for whoever reads.
+    ///
+    /// # Errors
+    /// What the host says.
+    pub fn may_be_mixed(&self, path: &Path) -> io::Result<bool> {
+        Ok(!self.has_log && Self::of(path)? != *self)
+    }
 }
 
 /// Whether something was written that is not in the database itself yet.

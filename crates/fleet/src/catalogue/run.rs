@@ -24,6 +24,16 @@ pub struct Run<'a> {
     pending: u64,
 }
 
+/// How a scan ended.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Ended {
+    /// Roots below which there is nothing any more.
+    pub empty_roots: u64,
+    /// How many version 1 images were at or below each path that was said to be removed, and are
+    /// gone.
+    pub removed: Vec<u64>,
+}
+
 const UPSERT: &str = include_str!("upsert.sql");
 
 impl<'a> Run<'a> {
@@ -221,44 +231,91 @@ impl<'a> Run<'a> {
             .map_err(|source| self.catalogue.failed(source))
     }
 
-    /// Ends a scan of everything: what it has not met below its roots is gone.
+    /// Ends a scan of everything: what it has not met below its roots is gone. But a root below which
+    /// there is nothing now, and was something when it was scanned last, is trouble, as where a file
+    /// system is not mounted; unless somebody says that all of it was removed.
     ///
     /// # Errors
     /// [`crate::Error::Catalogue`].
-    pub fn finish(mut self) -> Result<()> {
-        self.finished().map_err(|source| self.catalogue.failed(source))
+    pub fn finish(mut self, removed: &[PathBuf]) -> Result<Ended> {
+        self.finished(removed).map_err(|source| self.catalogue.failed(source))
     }
 
-    fn finished(&mut self) -> SqlResult<()> {
-        self.mark_gone()?;
+    fn finished(&mut self, removed: &[PathBuf]) -> SqlResult<Ended> {
+        let mut ended = Ended::default();
+        for root in self.roots()? {
+            let is_removed = removed.iter().any(|it| root.starts_with(it));
+            let was_there = if is_removed { 0 } else { self.were_below(&root)? };
+            if was_there > 0 {
+                let files = match was_there {
+                    1 => "1 file was".into(),
+                    files => format!("{files} files were"),
+                };
+                let what = format!(
+                    "nothing is below it, where {files} when it was scanned last: is its file \
+                     system not mounted?"
+                );
+                self.trouble(&root, &what)?;
+                ended.empty_roots += 1;
+            } else {
+                self.mark_gone(&root)?;
+            }
+        }
+        for path in removed {
+            ended.removed.push(self.mark_removed(path)?);
+        }
         self.fill_names()?;
         let sql = "UPDATE scan SET ended = ?1 WHERE number = ?2";
         self.connection().execute(sql, params![now() / NANOSECONDS, self.number])?;
-        self.commit()
+        self.commit()?;
+        Ok(ended)
+    }
+
+    fn roots(&self) -> SqlResult<Vec<PathBuf>> {
+        let mut roots = self.connection().prepare("SELECT path FROM root WHERE scan = ?1")?;
+        roots.query_map([self.number], |root| Ok(row::path(root.get(0)?)))?.collect()
+    }
+
+    /// How many files and members were at or below a root, below which there is nothing now: neither
+    /// one of them, nor what could not be looked at.
+    fn were_below(&self, root: &Path) -> SqlResult<i64> {
+        let sql = "SELECT iif(max(last_seen) = ?1, 0, count(*)) FROM file \
+                   WHERE gone IS NULL AND (path = ?2 OR (path >= ?3 AND path < ?4)) \
+                   AND NOT EXISTS (SELECT 1 FROM trouble WHERE trouble.scan = ?1 \
+                   AND (trouble.path = ?2 OR (trouble.path >= ?3 AND trouble.path < ?4)))";
+        let (path, from, to) = within(root);
+        self.connection()
+            .query_row(sql, params![self.number, path, from, to], |row| row.get::<_, Option<_>>(0))
+            .map(Option::unwrap_or_default)
+    }
+
+    /// Takes down that all that is gone at or below a path was removed on purpose, and says how many
+    /// version 1 images that were.
+    fn mark_removed(&self, path: &Path) -> SqlResult<u64> {
+        let (path, from, to) = within(path);
+        let condition = "gone IS NOT NULL AND (path = ?1 OR (path >= ?2 AND path < ?3))";
+        let sql = format!("SELECT count(*) FROM file WHERE {condition} AND format = 'qcow'");
+        let values = params![path, from, to];
+        let count = self.connection().query_row(&sql, values, |found| row::number(found, 0))?;
+        let sql = format!("UPDATE file SET removed = gone WHERE {condition}");
+        self.connection().execute(&sql, values)?;
+        Ok(count)
     }
 
     fn commit(&mut self) -> SqlResult<()> {
         self.connection().execute_batch("COMMIT")
     }
 
-    fn mark_gone(&self) -> SqlResult<()> {
-        let connection = self.connection();
-        let mut roots = connection.prepare("SELECT path FROM root WHERE scan = ?1")?;
-        let roots: Vec<Vec<u8>> =
-            roots.query_map([self.number], |row| row.get(0))?.collect::<SqlResult<_>>()?;
-        for root in roots {
-            // All paths below it are from the root and a slash to the root and the next byte.
-            let root = if root == b"/" { Vec::new() } else { root };
-            let (from, to) = ([&*root, b"/"].concat(), [&*root, b"0"].concat());
-            let sql = "UPDATE file SET gone = ?1, version1_since = NULL \
-                WHERE gone IS NULL AND last_seen < ?1 AND (path = ?2 OR (path >= ?3 AND path < ?4)) \
-                AND NOT EXISTS (SELECT 1 FROM trouble WHERE trouble.scan = ?1 AND \
-                (trouble.path = file.path OR substr(file.path, 1, length(below)) = below)) \
-                AND (?5 = 0 OR substr(path, 1, 5) = CAST('s3://' AS BLOB) OR device IN (SELECT device FROM file WHERE last_seen = ?1))";
-            let is_one = self.options.is_one_file_system;
-            connection.execute(sql, params![self.number, root, from, to, is_one])?;
-        }
-        Ok(())
+    fn mark_gone(&self, root: &Path) -> SqlResult<()> {
+        let (root, from, to) = within(root);
+        let sql = "UPDATE file SET gone = ?1, version1_since = NULL \
+            WHERE gone IS NULL AND last_seen < ?1 AND (path = ?2 OR (path >= ?3 AND path < ?4)) \
+            AND NOT EXISTS (SELECT 1 FROM trouble WHERE trouble.scan = ?1 AND \
+            (trouble.path = file.path OR substr(file.path, 1, length(below)) = below)) \
+            AND (?5 = 0 OR substr(path, 1, 5) = CAST('s3://' AS BLOB) \
+            OR device IN (SELECT device FROM file WHERE last_seen = ?1))";
+        let is_one = self.options.is_one_file_system;
+        self.connection().execute(sql, params![self.number, root, from, to, is_one]).map(drop)
     }
 
     /// Gives further names of files what their first name has, and has them point at it.
@@ -314,6 +371,16 @@ const NANOSECONDS: i64 = 1_000_000_000;
 fn now() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+}
+
+/// A path, and from where to where all paths are that are below it: from the path and a slash to the
+/// path and the next byte.
+fn within(path: &Path) -> (&[u8], Vec<u8>, Vec<u8>) {
+    let path = match path.as_os_str().as_bytes() {
+        b"/" => b"",
+        path => path,
+    };
+    (path, [path, b"/"].concat(), [path, b"0"].concat())
 }
 
 fn last_part(path: &[u8]) -> &[u8] {

@@ -72,6 +72,9 @@ CREATE TABLE file (
     last_seen INTEGER NOT NULL,
     version1_since INTEGER,
     gone INTEGER,
+    -- The same number again where somebody said that this was on purpose: whatever is seen again and
+    -- goes once more has another one in gone.
+    removed INTEGER,
     -- A further name of a file, not yet filled in from its first one.
     is_stub INTEGER NOT NULL,
     -- The row of the first of several names of one file; none of that one itself.

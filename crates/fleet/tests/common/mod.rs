@@ -44,7 +44,7 @@ pub(crate) fn scan_into(
         ControlFlow::Continue(())
     });
     let number = run.number();
-    run.finish().expect("ends");
+    run.finish(&[]).expect("ends");
     (counts, number)
 }
 

@@ -89,10 +89,51 @@ fn what_is_at_a_path_now_is_what_counts() {
     fs::create_dir(&path).expect("a folder");
     assert_only(&made, Reason::NoFile, "a", None);
     fs::remove_dir(&path).expect("removed");
-    // Once a scan has met that it is gone, it may be: but not come back.
+}
+
+#[test]
+fn what_is_gone_is_missing_until_somebody_says_that_it_was_removed() {
+    let made = Made::new();
+    let path = made.write(b"a", &version1());
+    made.write(b"text", b"a text");
     made.scan();
+    let away = made.file("away");
+    fs::rename(&path, &away).expect("moved");
+    for _ in 0..2 {
+        made.scan();
+        assert_only(&made, Reason::Missing, "a", None);
+    }
+    made.scan_without(&[made.below(b"b")]);
+    assert_only(&made, Reason::Missing, "a", None);
+    made.scan_without(std::slice::from_ref(&path));
     assert_eq!(judged(&made), []);
-    fs::write(&path, version1()).expect("a file");
+    made.scan();
+    assert_eq!(judged(&made), [], "it stays said");
+    fs::rename(&away, &path).expect("moved");
+    assert_only(&made, Reason::Version1, "a", None);
+    // It was said of that time, and of no other.
+    made.scan();
+    fs::rename(&path, &away).expect("moved");
+    made.scan();
+    assert_only(&made, Reason::Missing, "a", None);
+    made.scan_without(&[made.file("tree")]);
+    assert_eq!(judged(&made), []);
+}
+
+#[test]
+fn a_folder_that_is_not_mounted_makes_no_certificate() {
+    let made = Made::new();
+    made.write(b"a", &version1());
+    made.scan();
+    let (tree, away) = (made.file("tree"), made.file("away"));
+    fs::rename(&tree, &away).expect("moved");
+    fs::create_dir(&tree).expect("an empty folder");
+    made.scan();
+    let trouble = (Reason::Trouble, PathBuf::new(), None);
+    assert_eq!(judged(&made), [(Reason::Missing, PathBuf::from("a"), None), trouble]);
+    fs::remove_dir(&tree).expect("removed");
+    fs::rename(&away, &tree).expect("moved");
+    made.scan();
     assert_only(&made, Reason::Version1, "a", None);
 }
 
@@ -110,7 +151,7 @@ fn what_cannot_be_read_or_was_not_looked_into_speaks_against_it() {
     // Below a file there is nothing.
     made.write(b"folder", b"a file now");
     assert_only(&made, Reason::Missing, "folder/a", None);
-    made.scan();
+    made.scan_without(&[made.below(b"folder")]);
     assert_eq!(judged(&made), []);
     // An archive with an image in it.
     let mut tar = format!("{:\0<100}0000644\0", "disk.qcow").into_bytes();
@@ -127,8 +168,15 @@ fn what_cannot_be_read_or_was_not_looked_into_speaks_against_it() {
     let archive = made.write(b"b.tar", &tar);
     made.scan();
     assert_only(&made, Reason::InArchive, "b.tar", None);
-    fs::remove_file(archive).expect("removed");
+    fs::write(&archive, &tar[tar.len() - 1024..]).expect("an archive without it");
     made.scan();
+    assert_eq!(judged(&made), []);
+    fs::write(&archive, &tar).expect("an archive");
+    made.scan();
+    fs::remove_file(&archive).expect("removed");
+    made.scan();
+    assert_only(&made, Reason::Missing, "b.tar", None);
+    made.scan_without(&[archive]);
     assert_eq!(judged(&made), []);
     troubled(&made);
 }
@@ -145,7 +193,7 @@ fn troubled(made: &Made) {
     let mut run = catalogue.begin(&[made.file("tree")], &options).expect("begins");
     let (path, what) = (made.below(b"shut"), "Permission denied".to_owned());
     run.take(&Event::Trouble { path, what }).expect("taken");
-    run.finish().expect("ends");
+    run.finish(&[]).expect("ends");
     drop(catalogue);
     assert_only(made, Reason::Trouble, "shut", None);
     made.scan();
@@ -180,6 +228,9 @@ fn originals_and_what_is_half_done_speak_against_it_whatever_else_is_known_of_th
     image.state = ImageState::Released;
     put((&journal, &run), FamilyState::Done, None, &image);
     made.scan();
+    assert_eq!(judged(&made), []);
+    // What was taken back has no original: that a scan met one is nothing to ask for.
+    journal.set_undone(run.number).expect("said");
     assert_eq!(judged(&made), []);
 }
 

@@ -69,6 +69,11 @@ impl Made {
 
     /// Scans `tree` to the end.
     pub(crate) fn scan(&self) {
+        self.scan_without(&[]);
+    }
+
+    /// The same, where somebody says that this was removed.
+    pub(crate) fn scan_without(&self, removed: &[PathBuf]) {
         let options =
             ScanOptions { is_deep: false, with_archives: true, is_one_file_system: false, jobs: 1 };
         let (roots, mut catalogue) = ([self.file("tree")], self.catalogue());
@@ -78,7 +83,7 @@ impl Made {
             run.take(&event).expect("taken");
             ControlFlow::Continue(())
         });
-        run.finish().expect("ends");
+        run.finish(removed).expect("ends");
     }
 
     /// Makes a plan of these families, and begins a run of it.
