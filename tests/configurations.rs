@@ -137,7 +137,7 @@ fn configurations_are_changed_with_their_families_and_come_back_with_them() {
     };
     assert_eq!(content(&etc), content(&files(&bench.file("etc"))));
     assert!(tree == files(&bench.file("tree")));
-    assert_eq!(bench.names(), ["catalogue", "etc", "events", "plan", "tree"]);
+    assert_eq!(bench.names(), ["catalogue", "catalogue.lock", "etc", "events", "plan", "tree"]);
 }
 
 #[test]

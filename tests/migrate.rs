@@ -414,8 +414,10 @@ fn originals_are_kept_as_the_plan_says_and_given_up_when_asked() {
             bench.fails(11, "was given up", &["migrate", "--undo", "1", "plan"]);
             continue;
         }
-        let released = bench.ok(&["migrate", "--release", "1", "plan", "--output", "json"]).json();
-        let waiting = if kept == "30d" { 4 } else { 0 };
+        let released = bench.run(&["migrate", "--release", "1", "plan", "--output", "json"]);
+        let (waiting, code) = if kept == "30d" { (4, 11) } else { (0, 0) };
+        assert_eq!(released.code, Some(code), "{what}: {}", released.err);
+        let released = released.json();
         assert_eq!(released["waiting"], waiting, "{what}");
         bench.ok(&["migrate", "-q", "--release", "1", "--force", "plan"]);
         assert_eq!(names(&bench) + files(&bench.file("kept")).len(), 0, "{what}");
@@ -492,6 +494,67 @@ pub(crate) fn six_families() -> Bench {
 
 pub(crate) fn migrated(bench: &Bench) -> usize {
     (0..6).filter(|number| magic(bench, &format!("tree/{number}.qcow")) == 3).count()
+}
+
+#[test]
+fn one_process_at_a_time_has_a_journal_whatever_plan_it_was_given() {
+    let bench = six_families();
+    fs::copy(bench.file("plan"), bench.file("copy")).expect("a copy");
+    std::os::unix::fs::symlink("catalogue", bench.file("link")).expect("a link");
+    let held = "touch held; while [ -e held ]; do sleep 0.01; done";
+    let mut first = bench.command(&["migrate", "-q", "-j", "1", "plan", "--before", held]);
+    let mut first = first.stdin(Stdio::null()).spawn().expect("starts");
+    while !bench.file("held").exists() {
+        assert!(first.try_wait().expect("asked").is_none(), "it ended before its hook began");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    fs::rename(bench.file("plan"), bench.file("moved")).expect("moved");
+    let in_use = "another process carries out a run of this journal";
+    for words in [
+        &["migrate", "copy"][..],
+        &["migrate", "copy", "--journal", "link"],
+        &["migrate", "--undo", "1", "copy"],
+        &["migrate", "--undo", "1", "catalogue"],
+        &["migrate", "--release", "1", "--force", "link"],
+    ] {
+        bench.fails(15, in_use, words);
+    }
+    // Who only reads waits for nobody.
+    let list = bench.ok(&["migrate", "--list", "--output", "json", "catalogue"]).json();
+    assert_eq!(list[0]["run"], 1);
+    let began = std::time::Instant::now();
+    while first.try_wait().expect("asked").is_none() {
+        // Each hook waits for its own.
+        let _ = fs::remove_file(bench.file("held"));
+        std::thread::sleep(Duration::from_millis(5));
+        assert!(began.elapsed() < Duration::from_secs(120), "it hangs");
+    }
+    assert_eq!(migrated(&bench), 6);
+    let list = bench.ok(&["migrate", "--list", "--output", "json", "catalogue"]).json();
+    assert_eq!(list.as_array().map(Vec::len), Some(1));
+    bench.ok(&["migrate", "-q", "--undo", "1", "copy"]);
+    assert_eq!(migrated(&bench), 0);
+}
+
+#[test]
+fn a_device_or_a_link_is_not_replaced_by_numbers_or_a_patch() {
+    let bench = six_families();
+    bench.write("file", b"");
+    std::os::unix::fs::symlink("file", bench.file("link")).expect("a link");
+    let _socket = std::os::unix::net::UnixListener::bind(bench.file("socket")).expect("a socket");
+    for name in ["link", "socket"] {
+        for words in [&["--metrics"][..], &["--configs", "tree", "--patches"]] {
+            let words = [&["migrate", "plan"], words, &[name]].concat();
+            bench.fails(
+                18,
+                if name == "link" { "a symbolic link" } else { "no regular file" },
+                &words,
+            );
+            assert!(!bench.file(name).symlink_metadata().expect("there").is_file(), "{words:?}");
+        }
+    }
+    assert_eq!(migrated(&bench), 0);
+    assert!(bench.ok(&["migrate", "--list", "catalogue"]).out.is_empty(), "a run was begun");
 }
 
 #[test]

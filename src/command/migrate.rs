@@ -11,12 +11,13 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use calve_disk::{folder_of, open::escaped};
-use calve_migrate::{Journal, RunRecord, Summary, shard::Shard};
+use calve_migrate::{FamilyRecord, Journal, RunRecord, Summary, shard::Shard};
 use serde_json::json;
 
 use crate::args::{MigrateArgs, Shape};
 use crate::command::plan;
 use crate::exit::{self, Code, Failure};
+use crate::reading::Unmixed;
 use crate::{print, store};
 
 pub(crate) fn run(args: &MigrateArgs, program: &str) -> Result<Code, Failure> {
@@ -34,6 +35,9 @@ pub(crate) fn run(args: &MigrateArgs, program: &str) -> Result<Code, Failure> {
     let (plan, digest) = plan::read_whole(&args.file)?;
     let file = lock(&args.file, File::try_lock)?;
     let how = (program, args.carry.quiet);
+    if !args.configs.is_empty() && !args.apply_configs {
+        configurations::may_patch(args.patches.as_deref(), &args.file)?;
+    }
     let configurations = configurations::find(&args.configs, &plan, how)?;
     let path = args.journal.clone().unwrap_or_else(|| plan.head.catalogue.0.clone());
     if Shard::of_journal(&real(&path)).is_some() {
@@ -41,6 +45,7 @@ pub(crate) fn run(args: &MigrateArgs, program: &str) -> Result<Code, Failure> {
         return Err(Failure::new(Code::Refused, text).next("calve work goes on with a shard"));
     }
     let journal = Journal::open(&path)?;
+    let alone = lock_journal(&journal)?;
     let record = carry::begin(&journal, &args.file, (&plan, &digest))?;
     let (journal, plan) = (Mutex::new(journal), (&plan, &record, None));
     let applied = configurations.as_ref().filter(|_| args.apply_configs);
@@ -59,7 +64,7 @@ pub(crate) fn run(args: &MigrateArgs, program: &str) -> Result<Code, Failure> {
         };
         tell(args, &record, &summary, patch.as_ref())
     });
-    drop(file);
+    drop((alone, file));
     let code = carry::ended(code, told, program)?;
     if let Some(count) = args.canary.filter(|_| code != Code::Partly && !args.carry.quiet) {
         let text = format!(
@@ -122,10 +127,23 @@ fn tell(
 /// What may be done in place of taking a patch.
 const AGAIN: &str = ", or run the same again with --apply-configs";
 
-/// A journal, and the lock of the shard that it is of.
+/// Locks a journal against whoever else carries out a run of it, or takes one back.
+fn lock_journal(journal: &Journal) -> Result<File, Failure> {
+    journal.lock().map_err(|error| match error {
+        calve_migrate::Error::Disk(calve_disk::Error::InUse { path }) => {
+            let path = escaped(path.as_os_str().as_encoded_bytes());
+            let text = format!("{path}: another process carries out a run of this journal");
+            Failure::new(Code::InUse, text).next("wait for it, or end it")
+        }
+        error => error.into(),
+    })
+}
+
+/// A journal, its lock, and the shard that it is of.
 struct Held {
     journal: Journal,
-    shard: Option<(Shard, File)>,
+    shard: Option<Shard>,
+    _lock: File,
 }
 
 /// Where a file really is, where it is.
@@ -133,8 +151,8 @@ pub(crate) fn real(path: &Path) -> PathBuf {
     path.canonicalize().unwrap_or_else(|_| path.to_owned())
 }
 
-/// The journal of a plan, or that in a catalogue, or of a shard.
-fn journal_of(args: &MigrateArgs) -> Result<Held, Failure> {
+/// Where the journal of a plan is, or that in a catalogue, or of a shard.
+fn place_of(args: &MigrateArgs) -> Result<PathBuf, Failure> {
     let path = match &args.journal {
         Some(path) => path.clone(),
         None => match plan::read(&args.file) {
@@ -147,20 +165,27 @@ fn journal_of(args: &MigrateArgs) -> Result<Held, Failure> {
         return Err(Failure::new(Code::Failed, text).next("name it with --journal"));
     }
     // A link may bear any name.
-    let path = real(&path);
+    Ok(real(&path))
+}
+
+/// The journal for whoever takes back a run of it, or gives up its ways back.
+fn journal_of(args: &MigrateArgs) -> Result<Held, Failure> {
+    let path = place_of(args)?;
     let Some(shard) = Shard::of_journal(&path) else {
-        return Ok(Held { journal: Journal::open(&path)?, shard: None });
+        let journal = Journal::open(&path)?;
+        let lock = lock_journal(&journal)?;
+        return Ok(Held { journal, shard: None, _lock: lock });
     };
     let lock = shard.lock(folder_of(&path))?;
-    Ok(Held { journal: Journal::open_alone(&path)?, shard: Some((shard, lock)) })
+    Ok(Held { journal: Journal::open_alone(&path)?, shard: Some(shard), _lock: lock })
 }
 
 fn undo(args: &MigrateArgs, number: i64, program: &str) -> Result<Code, Failure> {
-    let Held { journal, shard } = journal_of(args)?;
+    let Held { journal, shard, _lock } = journal_of(args)?;
     let journal = Mutex::new(journal);
-    let _lock = lock_run(&journal, number, shard.is_some())?;
+    let _plan = lock_run(&journal, number, shard.is_some())?;
     calve_migrate::can_end(&journal, number)?;
-    if let Some((shard, _)) = &shard {
+    if let Some(shard) = shard {
         let path = journal.lock().unwrap_or_else(PoisonError::into_inner).path().to_owned();
         shard.forget_report(folder_of(&path))?;
     }
@@ -199,9 +224,9 @@ fn undo(args: &MigrateArgs, number: i64, program: &str) -> Result<Code, Failure>
 }
 
 fn release(args: &MigrateArgs, number: i64, program: &str) -> Result<Code, Failure> {
-    let Held { journal, shard } = journal_of(args)?;
+    let Held { journal, shard, _lock } = journal_of(args)?;
     let journal = Mutex::new(journal);
-    let _lock = lock_run(&journal, number, shard.is_some())?;
+    let _plan = lock_run(&journal, number, shard.is_some())?;
     let released = calve_migrate::release((&journal, &store::stores()), number, args.force)?;
     for why in &released.failed {
         print::note(program, &format!("not released: {why}"));
@@ -223,7 +248,8 @@ fn release(args: &MigrateArgs, number: i64, program: &str) -> Result<Code, Failu
             print::out(&format!("{text}\n"))?;
         }
     }
-    Ok(if released.failed.is_empty() { Code::Done } else { Code::Partly })
+    let is_all = released.failed.is_empty() && released.waiting == 0;
+    Ok(if is_all { Code::Done } else { Code::Partly })
 }
 
 /// Locks the plan of a run, where it is still there: against `migrate` alone where a shard is locked
@@ -239,11 +265,25 @@ fn lock_run(
     plan.map(|plan| lock(&plan, how)).transpose()
 }
 
-fn list(args: &MigrateArgs) -> Result<Code, Failure> {
-    let Held { journal, shard: _shard } = journal_of(args)?;
-    let (mut text, mut documents) = (String::new(), Vec::new());
+/// All runs with their families.
+fn runs(journal: Option<&Journal>) -> Result<Vec<(RunRecord, Vec<FamilyRecord>)>, Failure> {
+    let Some(journal) = journal else { return Ok(Vec::new()) };
+    let mut runs = Vec::new();
     for run in journal.runs()? {
         let families = journal.families(run.number)?;
+        runs.push((run, families));
+    }
+    Ok(runs)
+}
+
+fn list(args: &MigrateArgs) -> Result<Code, Failure> {
+    let path = place_of(args)?;
+    let shard = Shard::of_journal(&path);
+    let _lock = shard.map(|shard| shard.lock_for_reading(folder_of(&path))).transpose()?;
+    let read = Unmixed::of(&path)?;
+    let journal = Journal::open_for_reading(&path)?;
+    let (mut text, mut documents) = (String::new(), Vec::new());
+    for (run, families) in runs(journal.as_ref())? {
         let mut counts = std::collections::BTreeMap::new();
         for family in &families {
             *counts.entry(family.state.word()).or_insert(0_u64) += 1;
@@ -262,6 +302,7 @@ fn list(args: &MigrateArgs) -> Result<Code, Failure> {
             "undone": run.undone, "families": counts,
         }));
     }
+    read.assert()?;
     match args.carry.output {
         Shape::Human => print::out(&text)?,
         Shape::Json => print::json(&json!(documents))?,

@@ -8,6 +8,7 @@ mod images;
 mod joined;
 
 use std::ffi::OsString;
+use std::fs::{File, TryLockError};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -87,7 +88,7 @@ impl Journal {
             }
             // Plans that depend on values would have statements prepared anew for each value.
             connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
-            connection.pragma_update(None, "journal_mode", "WAL")?;
+            calve_fleet::log_ahead(&connection)?;
             // In WAL mode nothing less is on the medium when it is committed.
             connection.pragma_update(None, "synchronous", "FULL")?;
             connection.execute_batch(SCHEMA)
@@ -112,6 +113,28 @@ impl Journal {
     /// Its file.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Locks it until the result is dropped, by a file beside it that stays: for whoever carries out
+    /// a run of it, or takes one back. Who only reads it needs no lock. The lock is not on the plan
+    /// alone, of which there may be copies, nor on the journal's own file, which SQLite locks.
+    ///
+    /// # Errors
+    /// [`Error::Disk`]: it is in use, or the host fails.
+    pub fn lock(&self) -> Result<File> {
+        let failed = |path: &Path, error| Error::host("opening", path, error);
+        // A link may bear any name.
+        let mut path = self.path.canonicalize().map_err(|error| failed(&self.path, error))?;
+        path.as_mut_os_string().push(".lock");
+        let file = File::options().create(true).truncate(false).write(true).open(&path);
+        let file = file.map_err(|error| failed(&path, error))?;
+        match file.try_lock() {
+            Ok(()) => Ok(file),
+            Err(TryLockError::WouldBlock) => {
+                Err(calve_disk::Error::InUse { path: self.path.clone() }.into())
+            }
+            Err(TryLockError::Error(error)) => Err(Error::host("locking", &path, error)),
+        }
     }
 
     fn failed(&self, source: rusqlite::Error) -> Error {

@@ -4,8 +4,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-use calve_disk::PendingFile;
 use calve_disk::open::escaped;
+use calve_disk::{PendingFile, may_replace};
 use calve_migrate::{Configurations, Journal};
 use calve_plan::Plan;
 use serde_json::{Value, json};
@@ -48,6 +48,18 @@ pub(crate) struct Patch {
     files: u64,
 }
 
+/// Where a patch is put: beside the plan, where nobody says it.
+fn place_of_patch(named: Option<&Path>, plan: &Path) -> PathBuf {
+    let mut beside = plan.as_os_str().to_owned();
+    beside.push(".patch");
+    named.map_or_else(|| beside.into(), Path::to_owned)
+}
+
+/// Whether a patch can be put there, before anything is done that it is about.
+pub(crate) fn may_patch(named: Option<&Path>, plan: &Path) -> Result<(), Failure> {
+    Ok(may_replace(&place_of_patch(named, plan))?)
+}
+
 /// Writes what has to change, for all that is migrated by now; a patch that was written before is
 /// replaced. Where no file is named, it goes beside the plan.
 pub(crate) fn write_patch(
@@ -55,14 +67,7 @@ pub(crate) fn write_patch(
     configurations: &Configurations,
     (journal, run): (&Mutex<Journal>, i64),
 ) -> Result<Patch, Failure> {
-    let path = named.map_or_else(
-        || {
-            let mut name = plan.as_os_str().to_owned();
-            name.push(".patch");
-            name.into()
-        },
-        Path::to_owned,
-    );
+    let path = place_of_patch(named, plan);
     let patches = configurations.patches(journal, run)?;
     let (mut file, pending) = PendingFile::create(&path, true, 0o644)?;
     let failed = |error| calve_disk::Error::host("writing", &path, error);
