@@ -147,7 +147,7 @@ fn roots(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
 fn removed(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
     let real = |path: &PathBuf| {
         if store::is_object(path) {
-            return Ok(path.clone());
+            return Ok(Folder::parse(path)?.path());
         }
         let whole = std::path::absolute(path).map_err(|source| {
             Failure::from(calve_disk::Error::host("looking for it", path, source))
