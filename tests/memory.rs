@@ -145,4 +145,16 @@ fn a_report_of_a_hundred_thousand_images() {
         let name = format!("report.{shape}");
         within(&bench, LIMIT, &["report", "--output", shape, "--save", &name, "images.plan"]);
     }
+    // Of a worker, whose journal is a file of its own.
+    let folder = "images.plan.shards";
+    std::fs::create_dir(bench.file(folder)).expect("a folder");
+    let digest = blake3::hash(&bench.read("images.plan")).to_hex();
+    let agreed = format!("{{\"plan-digest\":\"{digest}\",\"shards\":1,\"by\":\"bytes\"}}");
+    bench.write(&format!("{folder}/shards.json"), agreed.as_bytes());
+    let journal = bench.file(folder).join("shard-0-of-1.journal");
+    std::fs::copy(bench.file("images.catalogue"), journal).expect("a copy");
+    let words = ["report", "--output", "csv", "--save", "shards.csv", "images.plan"];
+    within(&bench, LIMIT, &[&words[..], &["--journal", folder]].concat());
+    let rows = bench.read("shards.csv").split(|byte| *byte == b'\n').count();
+    assert!(rows > 100_000, "{rows} lines");
 }
