@@ -21,6 +21,9 @@ pub enum Error {
     /// What is gathered for a report could not be kept meanwhile.
     #[error("keeping what is gathered for the report: {0}")]
     Gathered(#[from] rusqlite::Error),
+    /// What is saved could not be given its name.
+    #[error(transparent)]
+    Disk(#[from] calve_disk::Error),
     /// The host failed.
     #[error("{}: {doing}: {source}", path.display())]
     Host {
