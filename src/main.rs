@@ -46,8 +46,13 @@ fn run(words: &[OsString], program: &str) -> Result<Code, Failure> {
         Ok(args) => args,
         Err(error) => {
             // Help and version are asked for; everything else is a mistake.
-            let _ = error.print();
-            return Ok(if error.use_stderr() { Code::Usage } else { Code::Done });
+            return match error.print() {
+                _ if error.use_stderr() => Ok(Code::Usage),
+                Err(failed) if failed.kind() != std::io::ErrorKind::BrokenPipe => {
+                    Err(Failure::not_printed(&failed))
+                }
+                _ => Ok(Code::Done),
+            };
         }
     };
     if let Some(code) = args.explain {

@@ -324,8 +324,7 @@ impl MapFile {
         let text = crate::command::map::ddrescue(lost, 0, summary.source_size);
         file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(|error| {
             let text = format!("{}: writing the map file: {error}", self.path.display());
-            Failure::new(Code::Failed, text)
-                .next("the target is complete; the losses are not listed")
+            Failure::host(text, &error).next("the target is complete; the losses are not listed")
         })
     }
 }

@@ -164,7 +164,7 @@ fn save(plan: &Plan, path: &Path) -> Result<(), Failure> {
 }
 
 fn not_written(what: &str, error: &std::io::Error) -> Failure {
-    Failure::new(Code::Failed, format!("{what}: writing: {error}"))
+    Failure::host(format!("{what}: writing: {error}"), error)
 }
 
 #[cfg(test)]

@@ -32,10 +32,7 @@ pub(crate) fn run(args: &ReportArgs) -> Result<Code, Failure> {
         (None, ReportShape::Bagit) => {
             return Err(Failure::usage("a bag is a folder: name a new one with --save"));
         }
-        (Some(folder), ReportShape::Bagit) => {
-            calve_report::write_bag(&report, folder)?;
-            sources.assert_unchanged()?;
-        }
+        (Some(folder), ReportShape::Bagit) => calve_report::write_bag(&report, folder)?,
         (Some(path), _) => save(path, write, &sources)?,
         (None, _) => {
             print_out(write)?;
@@ -96,6 +93,7 @@ fn print_out(
         Err(calve_report::Error::Write(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
             Ok(())
         }
+        Err(calve_report::Error::Write(error)) => Err(Failure::not_printed(&error)),
         done => Ok(done?),
     }
 }
@@ -107,7 +105,12 @@ fn save(
     sources: &Sources,
 ) -> Result<(), Failure> {
     let (mut file, pending) = PendingFile::create(path, false, 0o666)?;
-    write(&mut file)?;
+    write(&mut file).map_err(|error| match error {
+        calve_report::Error::Write(source) => {
+            calve_disk::Error::host("writing the report", path, source).into()
+        }
+        other => Failure::from(other),
+    })?;
     file.sync_all().map_err(|error| calve_disk::Error::host("syncing", path, error))?;
     sources.assert_unchanged()?;
     match pending.take_name(true)? {

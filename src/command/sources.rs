@@ -96,8 +96,7 @@ impl Audited {
         match told {
             // A reader who has gone away has seen enough.
             Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-                let text = format!("writing to standard output: {error}");
-                Err(Failure::new(Code::Failed, text))
+                Err(Failure::not_printed(&error))
             }
             _ => Ok(()),
         }

@@ -14,7 +14,7 @@ mod families;
 
 pub use catalogue::{
     Catalogue, Counted, OnDisk, Row, Run, Scan, Totals, Trouble, Which, connect_for_reading,
-    connect_temporary,
+    connect_temporary, is_full,
 };
 pub use error::{Error, Result};
 pub use families::{

@@ -66,6 +66,8 @@ pub enum Error {
         path: PathBuf,
         /// What SQLite says.
         source: rusqlite::Error,
+        /// Whether there is no room for it.
+        is_full: bool,
     },
     /// Something failed, and so did taking back what was done: the next run goes on from there, and
     /// nothing is lost.
@@ -167,6 +169,11 @@ impl Error {
         Self::Disk(calve_disk::Error::host(doing, path, source))
     }
 
+    pub(crate) fn journal(path: &Path, source: rusqlite::Error) -> Self {
+        let is_full = calve_fleet::is_full(&source, path);
+        Self::Journal { path: path.to_owned(), source, is_full }
+    }
+
     /// What it is about.
     pub fn cause(&self) -> Cause {
         match self {
@@ -191,6 +198,7 @@ impl Error {
             Self::Refused { .. } => Cause::Refused,
             Self::Mismatch { .. } => Cause::Mismatch,
             Self::Hook { .. } => Cause::Hook,
+            Self::Journal { is_full: true, .. } => Cause::NoSpace,
             Self::Journal { .. } => Cause::Host,
             Self::HalfWay { failure, .. }
             | Self::Unreturned(failure)

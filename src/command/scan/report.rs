@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::{Scanned, record, table};
 use crate::args::{ScanArgs, ScanShape};
-use crate::exit::{Code, Failure};
+use crate::exit::Failure;
 use crate::print::of_kind;
 use table::Table;
 
@@ -25,10 +25,7 @@ impl From<io::Error> for End {
     fn from(error: io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::BrokenPipe => Self::Gone,
-            _ => {
-                let text = format!("writing to standard output: {error}");
-                Self::Failed(Failure::new(Code::Failed, text))
-            }
+            _ => Self::Failed(Failure::not_printed(&error)),
         }
     }
 }
