@@ -6,7 +6,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
 
@@ -431,6 +431,10 @@ fn attributes_times_and_permissions_stay() {
     for way in ["upgrade", "convert"] {
         let bench = two_families();
         let z = bench.file("tree/z.qcow");
+        // Read before it was written: with relatime the next read would be noted.
+        let read = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+        let file = fs::File::open(&z).expect("opens");
+        file.set_times(fs::FileTimes::new().set_accessed(read)).expect("set");
         fs::set_permissions(&z, fs::Permissions::from_mode(0o640)).expect("set");
         let attributed =
             rustix::fs::setxattr(&z, "user.owner", b"me", rustix::fs::XattrFlags::empty());
@@ -438,8 +442,11 @@ fn attributes_times_and_permissions_stay() {
         let before = fs::metadata(&z).expect("there");
         bench.ok(&["migrate", "-q", "plan"]);
         let after = fs::metadata(&z).expect("there");
-        let of = |it: &fs::Metadata| (it.mode(), it.uid(), it.gid(), it.mtime(), it.mtime_nsec());
+        let of = |it: &fs::Metadata| {
+            (it.mode(), it.uid(), it.gid(), it.mtime(), it.mtime_nsec(), it.accessed().ok())
+        };
         assert_eq!(of(&before), of(&after), "{way}");
+        assert_eq!(after.accessed().ok(), Some(read), "{way}");
         if attributed.is_ok() {
             let mut value = [0; 8];
             let length = rustix::fs::getxattr(&z, "user.owner", &mut value[..]).expect("kept");
