@@ -13,6 +13,7 @@ use calve_scan::Class;
 use crate::cost;
 use crate::plan::{Damaged, Family, Image, Kept, PathText, Stamp, Strategy, Way, Wishes};
 use crate::survey::{Surveyed, Surveyor, Tables};
+use crate::volume;
 
 /// Why an overlay gets another name of its base.
 const MOVED: &str = "its base is a guess, by what they hold: look at its disk afterwards";
@@ -165,7 +166,26 @@ impl Members<'_> {
             };
             fates.push(fate);
         }
-        Ok(fates)
+        match fates.iter().enumerate().find_map(|(place, fate)| self.stuck(place, fate)) {
+            Some(obstacle) => Err(obstacle),
+            None => Ok(fates),
+        }
+    }
+
+    /// Why the original of an image cannot go where originals are kept.
+    fn stuck(&self, place: usize, fate: &Fate) -> Option<String> {
+        let Kept::Folder(folder) = &self.wishes.kept else { return None };
+        let row = &self.rows[place];
+        let is_moved = fate.strategy.replaces() || fate.strategy == Strategy::Quarantine;
+        let is_stuck = is_moved && !row.is_object() && volume::is_elsewhere(&row.path, &folder.0);
+        is_stuck.then(|| {
+            format!(
+                "{} cannot be kept in {}, which is on another file system: --keep-originals takes a \
+                 folder on its own, or says beside",
+                name(row),
+                escaped(folder.0.as_os_str().as_encoded_bytes())
+            )
+        })
     }
 
     /// The fate of a file that is not version 1.
@@ -248,7 +268,13 @@ impl Members<'_> {
                 Fate::new(Strategy::Upgrade, reason)
             }
             Way::Reflink if row.is_object() => Fate::new(Strategy::Upgrade, CLONES),
-            Way::Reflink => Fate::new(Strategy::Reflink, "a clone shares its blocks"),
+            Way::Reflink => match volume::without_clones(&row.path) {
+                None => Fate::new(Strategy::Reflink, "a clone shares its blocks"),
+                Some(kind) => {
+                    let reason = format!("{kind} has no clones: only tables are written");
+                    Fate::new(Strategy::Upgrade, reason)
+                }
+            },
             Way::Convert | Way::Flatten => {
                 let reason = self.and_original(row, "gets clusters of 64 KiB".into());
                 Fate::new(Strategy::Convert, reason)
