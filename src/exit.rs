@@ -319,8 +319,9 @@ impl From<FleetError> for Failure {
     fn from(error: FleetError) -> Self {
         let text = error.to_string();
         match error {
-            FleetError::Foreign { .. } => Self::new(Code::Refused, text)
-                .next("name another file with --catalogue; a new one is made where there is none"),
+            FleetError::Foreign { .. } => Self::new(Code::Refused, text).next(
+                "name another file; calve scan --catalogue FILE makes one where there is none",
+            ),
             FleetError::Confirmed { .. } => Self::new(Code::Refused, text)
                 .next("name another base, or scan the folder where it lies first"),
             FleetError::Catalogue { is_full: true, .. } => {

@@ -76,7 +76,7 @@ fn run(words: &[OsString], program: &str) -> Result<Code, Failure> {
         Verb::MergeReports(args) => command::merge_reports::run(args, program),
         Verb::Migrate(args) => command::migrate::run(args, program),
         Verb::Plan(args) => command::plan::run(args, program),
-        Verb::Report(args) => command::report::run(args),
+        Verb::Report(args) => command::report::run(args, program),
         Verb::Scan(args) => command::scan::run(args, program),
         Verb::AuditSources(args) => command::sources::run(args, program),
         Verb::Upgrade(args) => command::upgrade::run(args, program),

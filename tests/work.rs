@@ -213,6 +213,14 @@ fn one_worker_has_a_shard_and_no_plan_is_carried_out_in_two_ways_at_once() {
     assert_eq!(migrated(&bench), 6);
     let said = bench.ok(&["migrate", "--list", "--output", "json", journal]).json();
     assert_eq!(said[0]["families"]["done"].as_u64().map(|done| done > 0), Some(true));
+    // Who does not know of the workers is told of them, and nothing is begun beside them.
+    let before = bench.read("catalogue");
+    let said = bench.fails(18, "is carried out by workers", &["migrate", "plan"]);
+    assert!(said.err.contains("calve report --journal plan.shards plan"), "{}", said.err);
+    let said = bench.ok(&["report", "plan"]);
+    assert!(said.err.contains("calve report --journal plan.shards plan does"), "{}", said.err);
+    assert_eq!(bench.ok(&["report", "--journal", "plan.shards", "plan"]).err, "");
+    assert!(before == bench.read("catalogue"), "something was written");
     // What `migrate` would write to it, `work` would not know.
     bench.fails(18, "of one shard", &["migrate", "plan", "--journal", journal]);
     bench.fails(18, "of one shard", &["migrate", "plan", "--journal", "link"]);

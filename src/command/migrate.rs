@@ -12,10 +12,11 @@ use std::sync::{Mutex, PoisonError};
 
 use calve_disk::{folder_of, open::escaped};
 use calve_migrate::{Journal, RunRecord, Summary, shard::Shard};
+use calve_plan::Plan;
 use serde_json::json;
 
 use crate::args::{MigrateArgs, Shape};
-use crate::command::plan;
+use crate::command::{plan, work};
 use crate::exit::{self, Code, Failure};
 use crate::{print, store};
 
@@ -35,7 +36,10 @@ pub(crate) fn run(args: &MigrateArgs, program: &str) -> Result<Code, Failure> {
     let file = lock(&args.file, File::try_lock)?;
     let how = (program, args.carry.quiet);
     let configurations = configurations::find(&args.configs, &plan, how)?;
-    let path = args.journal.clone().unwrap_or_else(|| plan.head.catalogue.0.clone());
+    let path = match &args.journal {
+        Some(path) => path.clone(),
+        None => journal_in_catalogue(&args.file, &plan, &digest)?,
+    };
     if Shard::of_journal(&real(&path)).is_some() {
         let text = format!("{}: is the journal of one shard", path.display());
         return Err(Failure::new(Code::Refused, text).next("calve work goes on with a shard"));
@@ -70,6 +74,37 @@ pub(crate) fn run(args: &MigrateArgs, program: &str) -> Result<Code, Failure> {
         print::note(program, &text);
     }
     Ok(code)
+}
+
+/// The catalogue of a plan, as the place of its journal: where there is none any more, or where workers
+/// have journals of their own, nothing would be known of what was done.
+fn journal_in_catalogue(file: &Path, plan: &Plan, digest: &str) -> Result<PathBuf, Failure> {
+    let path = &plan.head.catalogue.0;
+    if !path.exists() {
+        let name = escaped(path.as_os_str().as_encoded_bytes());
+        let text =
+            format!("{name}: is gone, and the plan was made from it, and its journal is there");
+        return Err(Failure::new(Code::Refused, text).next(
+            "scan into it and plan anew; or name another file for the journal with --journal",
+        ));
+    }
+    match work::shards_of(file).filter(|(_, of)| of == digest) {
+        None => Ok(path.clone()),
+        Some((folder, _)) => {
+            let (file, folder) = (shown(file), shown(&folder));
+            let text =
+                format!("{file}: is carried out by workers, and {folder} has their journals");
+            Err(Failure::new(Code::Refused, text).next(format!(
+                "calve work --plan {file} goes on, calve report --journal {folder} {file} tells of it; \
+                 or name a journal apart from theirs with --journal"
+            )))
+        }
+    }
+}
+
+/// A path as a word of a command.
+pub(crate) fn shown(path: &Path) -> String {
+    print::quoted(&escaped(path.as_os_str().as_encoded_bytes()))
 }
 
 /// Locks a plan: for one process that carries it out into one journal, or for several that each

@@ -11,15 +11,24 @@ use calve_report::{Found, Looked, Report, Sources};
 use calve_store::{Kind, ObjectFile};
 
 use crate::args::{ReportArgs, ReportShape};
-use crate::command::migrate::real;
+use crate::command::migrate::{real, shown};
+use crate::command::work;
 use crate::exit::{Code, Failure};
-use crate::store;
+use crate::{print, store};
 
-pub(crate) fn run(args: &ReportArgs) -> Result<Code, Failure> {
+pub(crate) fn run(args: &ReportArgs, program: &str) -> Result<Code, Failure> {
     let _lock = lock(args)?;
     let sources = Sources::open(&args.file, args.journal.as_deref(), args.run).map_err(at_work)?;
     let sources = sources.with_objects(look);
     let report = Report::new(&sources, env!("CARGO_PKG_VERSION"), now())?;
+    let of_workers = work::shards_of(&args.file).filter(|_| report.run().is_none());
+    if let Some((folder, _)) = of_workers.filter(|_| args.journal.is_none()) {
+        let (file, folder) = (shown(&args.file), shown(&folder));
+        let text = format!(
+            "this does not tell of what workers have done: calve report --journal {folder} {file} does"
+        );
+        print::note(program, &text);
+    }
     let write = |out: &mut dyn Write| match args.output {
         ReportShape::Human => Ok(out.write_all(calve_report::human(&report)?.as_bytes())?),
         ReportShape::Html => calve_report::write_html(&report, out),

@@ -88,6 +88,14 @@ fn again(args: &WorkArgs, Shard { index, count }: Shard) -> String {
     text
 }
 
+/// The folder of a plan's journals, where none is named and workers have carried it out, and the plan's
+/// digest by which they agreed.
+pub(crate) fn shards_of(plan: &Path) -> Option<(PathBuf, String)> {
+    let folder = beside(plan);
+    let agreed = Agreed::of(&folder).ok()?;
+    Some((folder, agreed.plan_digest))
+}
+
 /// The folder of a plan's journals, where none is named.
 fn beside(plan: &Path) -> PathBuf {
     let mut name = plan.as_os_str().to_owned();
@@ -149,7 +157,7 @@ fn tell(
 ) -> Result<(), Failure> {
     match args.carry.output {
         Shape::Human if args.carry.quiet => Ok(()),
-        Shape::Human => print::out(&carry::line(&format!("shard {shard}"), summary)),
+        Shape::Human => print::out(&carry::line(&format!("shard {shard}"), summary, 0)),
         Shape::Json => {
             let mut document = json!({
                 "shard": shard.index, "shards": shard.count, "status": status, "total": total,
