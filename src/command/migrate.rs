@@ -7,6 +7,7 @@ pub(crate) mod told;
 mod view;
 
 use std::fs::File;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -46,10 +47,11 @@ pub(crate) fn run(args: &MigrateArgs, program: &str) -> Result<Code, Failure> {
     }
     let journal = Journal::open(&path)?;
     let record = carry::begin(&journal, &args.file, (&plan, &digest))?;
+    let left = plan.total.version1.saturating_sub(plan.total.migrated);
     let (journal, plan) = (Mutex::new(journal), (&plan, &record, None));
     let applied = configurations.as_ref().filter(|_| args.apply_configs);
-    let words = (&args.carry, &understood);
-    let (summary, told) = carry::carry_out(words, args.canary, plan, &journal, applied, program)?;
+    let (words, canary) = ((&args.carry, &understood), args.canary.map(NonZeroUsize::get));
+    let (summary, told) = carry::carry_out(words, canary, plan, &journal, applied, program)?;
     let stopped = |_| Some(exit::stopped().next("run the same again to go on"));
     let again = format!("calve migrate {}", args.file.display());
     let code = carry::code(&summary, &again, stopped);
@@ -61,14 +63,15 @@ pub(crate) fn run(args: &MigrateArgs, program: &str) -> Result<Code, Failure> {
                 Some(configurations::write_patch(target, &it, (&journal, record.number))?)
             }
         };
-        tell(args, &record, &summary, patch.as_ref())
+        tell(args, &record, (&summary, left), patch.as_ref())
     });
     drop(file);
     let code = carry::ended(code, told, program)?;
-    if let Some(count) = args.canary.filter(|_| code != Code::Partly && !args.carry.quiet) {
+    if let Some(count) = canary.filter(|_| code != Code::Partly && !args.carry.quiet) {
         let text = format!(
-            "only {count} families of each kind were meant: look at them, then go on without \
-             --canary, or take them back: --undo {}",
+            "only so many of each kind were meant: {}: look at them, then go on without --canary, or \
+             take them back: --undo {}",
+            print::families(u64::try_from(count).unwrap_or(u64::MAX)),
             record.number
         );
         print::note(program, &text);
@@ -128,7 +131,7 @@ pub(crate) fn lock(
 fn tell(
     args: &MigrateArgs,
     run: &RunRecord,
-    summary: &Summary,
+    (summary, left): (&Summary, u64),
     patch: Option<&configurations::Patch>,
 ) -> Result<(), Failure> {
     match args.carry.output {
@@ -141,7 +144,7 @@ fn tell(
         }
         Shape::Human if args.carry.quiet => Ok(()),
         Shape::Human => {
-            let mut text = carry::line(&format!("run {}", run.number), summary);
+            let mut text = carry::line(&format!("run {}", run.number), summary, left);
             if summary.followed > 0 {
                 let files = print::count(summary.followed, "change", "changes");
                 text.push_str(&format!("configurations: {files}\n"));

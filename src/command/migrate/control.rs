@@ -140,7 +140,9 @@ pub(super) fn change(mut settings: Settings, word: &str, value: Option<&str>) ->
         ("jobs", Some(_)) => settings.jobs = count()?,
         ("per-device", Some(_)) => settings.per_device = count()?,
         ("rate", Some("none")) => settings.rate = None,
-        ("rate", Some(rate)) => settings.rate = Some(size::parse("rate", rate).ok()?),
+        ("rate", Some(rate)) => {
+            settings.rate = Some(size::parse("rate", rate).ok().filter(|rate| *rate > 0)?);
+        }
         _ => return None,
     }
     Some(settings)
@@ -162,6 +164,7 @@ mod tests {
             ("jobs", Some("0")),
             ("jobs", Some("65")),
             ("rate", Some("fast")),
+            ("rate", Some("0")),
             ("pause", Some("1")),
             ("go", None),
         ] {

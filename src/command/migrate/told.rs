@@ -207,9 +207,9 @@ impl Teller {
                     0 => String::new(),
                     bytes => format!(", {bytes} bytes are missing"),
                 };
-                let images = family.images.len();
+                let images = print::images(u64::try_from(family.images.len()).unwrap_or(u64::MAX));
                 let text = format!(
-                    "{program}: family {} of {images}, {}: migrated in {seconds:.1} s{missing}",
+                    "{program}: family {} ({images}), {}: migrated in {seconds:.1} s{missing}",
                     family.number,
                     first(family)
                 );
