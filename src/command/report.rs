@@ -30,7 +30,7 @@ pub(crate) fn run(args: &ReportArgs, program: &str) -> Result<Code, Failure> {
         print::note(program, &text);
     }
     let write = |out: &mut dyn Write| match args.output {
-        ReportShape::Human => Ok(out.write_all(calve_report::human(&report)?.as_bytes())?),
+        ReportShape::Human => Ok(out.write_all(folded(&calve_report::human(&report)?).as_bytes())?),
         ReportShape::Html => calve_report::write_html(&report, out),
         ReportShape::Csv => calve_report::write_csv(&report, out),
         ReportShape::Json => calve_report::write_json(&report, out),
@@ -50,6 +50,19 @@ pub(crate) fn run(args: &ReportArgs, program: &str) -> Result<Code, Failure> {
     }
     let is_watched = args.watch_exit && !report.certificate.is_given();
     Ok(if is_watched { Code::Corruption } else { Code::Done })
+}
+
+/// The lines of a report in the width of a terminal, but for commands and names.
+fn folded(text: &str) -> String {
+    let mut folded = String::new();
+    for line in text.lines() {
+        let words = line.trim_start_matches(' ');
+        match words.starts_with("$ ") || words.starts_with("first: ") {
+            true => folded.push_str(&format!("{line}\n")),
+            false => folded.push_str(&print::wrapped(words, line.len() - words.len())),
+        }
+    }
+    folded
 }
 
 /// Looks at an object: what it begins with is asked for.
