@@ -312,8 +312,8 @@ impl From<EvidenceError> for Failure {
     }
 }
 
-/// What to do where a catalogue or a journal has no room.
-const NO_ROOM_FOR_DATABASE: &str = "make room on its file system, then run the same again";
+/// What to do where a catalogue, a journal or what stands beside it has no room.
+const MAKE_ROOM: &str = "make room on its file system, then run the same again";
 
 impl From<FleetError> for Failure {
     fn from(error: FleetError) -> Self {
@@ -325,7 +325,7 @@ impl From<FleetError> for Failure {
             FleetError::Confirmed { .. } => Self::new(Code::Refused, text)
                 .next("name another base, or scan the folder where it lies first"),
             FleetError::Catalogue { is_full: true, .. } => {
-                Self::new(Code::NoSpace, text).next(NO_ROOM_FOR_DATABASE)
+                Self::new(Code::NoSpace, text).next(MAKE_ROOM)
             }
             FleetError::Catalogue { .. } => Self::new(Code::Failed, text)
                 .next("look at its folder: who may write there, and its room"),
@@ -350,7 +350,7 @@ impl From<MigrateError> for Failure {
             Cause::Stopped => return stopped(),
         };
         let next = match error {
-            MigrateError::Journal { is_full: true, .. } => Some(NO_ROOM_FOR_DATABASE),
+            _ if code == Code::NoSpace => Some(MAKE_ROOM),
             MigrateError::Journal { .. } => {
                 Some("look at its folder: who may write there, and its room")
             }

@@ -65,6 +65,7 @@ fn what_is_saved_without_room_leaves_nothing_and_is_saved_with_room() {
     // Room for folders and for some of the files.
     let file = File::options().write(true).open(mounted.folder().join("fill")).expect("a file");
     file.set_len(file.metadata().expect("there").len() - (16 << 10)).expect("shorter");
+    drop(file);
     let bag = ["report", "--output", "bagit", "--save", "small/bag", "catalogue"];
     assert_no_space(&bench.run(&bag), "small/bag/data/", &bag);
     fill(mounted.folder());

@@ -38,8 +38,11 @@ pub(crate) fn run(args: &WorkArgs, program: &str) -> Result<Code, Failure> {
     std::fs::create_dir_all(&folder)
         .map_err(|error| Failure::from(calve_disk::Error::host("making", &folder, error)))?;
     let agreed = Agreed { plan_digest, shards: shard.count, by: args.by.into() };
-    agreed.keep(&folder).map_err(|error| {
-        Failure::from(error).next("name another folder with --journals, or say as many as before")
+    agreed.keep(&folder).map_err(|error| match Failure::from(error) {
+        refused @ Failure { code: Code::Refused, .. } => {
+            refused.next("name another folder with --journals, or say as many as before")
+        }
+        other => other,
     })?;
     let held = shard.lock(&folder).map_err(|error| match error {
         error @ calve_migrate::Error::Disk(calve_disk::Error::InUse { .. }) => {
