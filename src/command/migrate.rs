@@ -11,9 +11,10 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use calve_disk::{folder_of, open::escaped};
+use calve_disk::{folder_of, open::shown};
 use calve_migrate::{Journal, RunRecord, Summary, shard::Shard};
 use calve_plan::Plan;
+use calve_report::quoted;
 use serde_json::json;
 
 use crate::args::{MigrateArgs, Shape};
@@ -42,7 +43,7 @@ pub(crate) fn run(args: &MigrateArgs, program: &str) -> Result<Code, Failure> {
         None => journal_in_catalogue(&args.file, &plan, &digest)?,
     };
     if Shard::of_journal(&real(&path)).is_some() {
-        let text = format!("{}: is the journal of one shard", path.display());
+        let text = format!("{}: is the journal of one shard", shown(&path));
         return Err(Failure::new(Code::Refused, text).next("calve work goes on with a shard"));
     }
     let journal = Journal::open(&path)?;
@@ -53,7 +54,7 @@ pub(crate) fn run(args: &MigrateArgs, program: &str) -> Result<Code, Failure> {
     let (words, canary) = ((&args.carry, &understood), args.canary.map(NonZeroUsize::get));
     let (summary, told) = carry::carry_out(words, canary, plan, &journal, applied, program)?;
     let stopped = |_| Some(exit::stopped().next("run the same again to go on"));
-    let again = format!("calve migrate {}", args.file.display());
+    let again = format!("calve migrate {}", quoted(&args.file));
     let code = carry::code(&summary, &again, stopped);
     let told = told.and_then(|()| {
         let patch = match configurations.filter(|_| !args.apply_configs) {
@@ -84,7 +85,7 @@ pub(crate) fn run(args: &MigrateArgs, program: &str) -> Result<Code, Failure> {
 fn journal_in_catalogue(file: &Path, plan: &Plan, digest: &str) -> Result<PathBuf, Failure> {
     let path = &plan.head.catalogue.0;
     if !path.exists() {
-        let name = escaped(path.as_os_str().as_encoded_bytes());
+        let name = shown(path);
         let text =
             format!("{name}: is gone, and the plan was made from it, and its journal is there");
         return Err(Failure::new(Code::Refused, text).next(
@@ -94,7 +95,7 @@ fn journal_in_catalogue(file: &Path, plan: &Plan, digest: &str) -> Result<PathBu
     match work::shards_of(file).filter(|(_, of)| of == digest) {
         None => Ok(path.clone()),
         Some((folder, _)) => {
-            let (file, folder) = (shown(file), shown(&folder));
+            let (file, folder) = (quoted(file), quoted(&folder));
             let text =
                 format!("{file}: is carried out by workers, and {folder} has their journals");
             Err(Failure::new(Code::Refused, text).next(format!(
@@ -103,11 +104,6 @@ fn journal_in_catalogue(file: &Path, plan: &Plan, digest: &str) -> Result<PathBu
             )))
         }
     }
-}
-
-/// A path as a word of a command.
-pub(crate) fn shown(path: &Path) -> String {
-    print::quoted(&escaped(path.as_os_str().as_encoded_bytes()))
 }
 
 /// Locks a plan: for one process that carries it out into one journal, or for several that each
@@ -121,7 +117,7 @@ pub(crate) fn lock(
     match how(&file) {
         Ok(()) => Ok(file),
         Err(std::fs::TryLockError::WouldBlock) => {
-            let text = format!("{}: is being carried out by another process", path.display());
+            let text = format!("{}: is being carried out by another process", shown(path));
             Err(Failure::new(Code::InUse, text).next("wait for it, or end it"))
         }
         Err(std::fs::TryLockError::Error(error)) => Err(failed(error)),
@@ -181,7 +177,7 @@ fn journal_of(args: &MigrateArgs) -> Result<Held, Failure> {
         },
     };
     if !path.exists() {
-        let text = format!("{}: there is no such journal", path.display());
+        let text = format!("{}: there is no such journal", shown(&path));
         return Err(Failure::new(Code::Failed, text).next("name it with --journal"));
     }
     // A link may bear any name.
@@ -207,7 +203,7 @@ fn undo(args: &MigrateArgs, number: i64, program: &str) -> Result<Code, Failure>
         print::note(program, &format!("family {family} was not taken back: {why}"));
     }
     for path in &undone.left {
-        let path = escaped(path.as_os_str().as_encoded_bytes());
+        let path = shown(path);
         let why = "was changed by somebody else since, and stays: its images are version 1 again";
         print::note(program, &format!("{path}: {why}"));
     }
@@ -217,8 +213,7 @@ fn undo(args: &MigrateArgs, number: i64, program: &str) -> Result<Code, Failure>
             let failed: Vec<_> =
                 failed.map(|(family, why)| json!({ "family": family, "problem": why })).collect();
             let left = undone.left.iter();
-            let left: Vec<_> =
-                left.map(|path| escaped(path.as_os_str().as_encoded_bytes())).collect();
+            let left: Vec<_> = left.map(|path| shown(path)).collect();
             print::json(&json!({
                 "run": number, "images": undone.images, "failed": failed,
                 "configurations-left": left,
@@ -291,7 +286,7 @@ fn list(args: &MigrateArgs) -> Result<Code, Failure> {
             (None, Some(_)) => "done",
             (None, None) => "not done",
         };
-        let plan = escaped(run.plan.as_os_str().as_encoded_bytes());
+        let plan = shown(&run.plan);
         let words: Vec<String> = counts.iter().map(|(word, it)| format!("{it} {word}")).collect();
         text.push_str(&format!("run {}: {state}, {plan}\n", run.number));
         text.push_str(&print::wrapped(&words.join(", "), 4));

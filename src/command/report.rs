@@ -5,13 +5,14 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use calve_disk::open::shown;
 use calve_disk::{Named, PendingFile, folder_of};
 use calve_migrate::shard::Shard;
-use calve_report::{Found, Looked, Report, Sources};
+use calve_report::{Found, Looked, Report, Sources, quoted};
 use calve_store::{Kind, ObjectFile};
 
 use crate::args::{ReportArgs, ReportShape};
-use crate::command::migrate::{real, shown};
+use crate::command::migrate::real;
 use crate::command::work;
 use crate::exit::{Code, Failure};
 use crate::{print, store};
@@ -23,7 +24,7 @@ pub(crate) fn run(args: &ReportArgs, program: &str) -> Result<Code, Failure> {
     let report = Report::new(&sources, env!("CARGO_PKG_VERSION"), now())?;
     let of_workers = work::shards_of(&args.file).filter(|_| report.run().is_none());
     if let Some((folder, _)) = of_workers.filter(|_| args.journal.is_none()) {
-        let (file, folder) = (shown(&args.file), shown(&folder));
+        let (file, folder) = (quoted(&args.file), quoted(&folder));
         let text = format!(
             "this does not tell of what workers have done: calve report --journal {folder} {file} does"
         );
@@ -138,7 +139,7 @@ fn save(
     match pending.take_name(true)? {
         Named::Yes => Ok(()),
         Named::Taken => {
-            let text = format!("{}: exists already", path.display());
+            let text = format!("{}: exists already", shown(path));
             Err(Failure::new(Code::Refused, text).next("name another file with --save"))
         }
     }

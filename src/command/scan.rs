@@ -13,7 +13,7 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
-use calve_disk::open::escaped;
+use calve_disk::open::shown;
 use calve_fleet::Catalogue;
 use calve_scan::{Event, ForThread, Here, Known, Looker, NothingKnown, ScanOptions, scan};
 use calve_store::Folder;
@@ -286,7 +286,7 @@ fn code(
         }
     }
     catalogue.troubles(scanned.number, |trouble| {
-        let path = escaped(trouble.path.as_os_str().as_encoded_bytes());
+        let path = shown(&trouble.path);
         note(&format!("{path}: not looked at: {}", trouble.what));
         Ok::<(), Failure>(())
     })?;

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use calve_migrate::shard::{self, Agreed, Head, Shard, Status, Total};
 use calve_migrate::{Journal, RunRecord, Summary};
+use calve_report::quoted;
 use serde_json::json;
 
 use crate::args::{Shape, WorkArgs};
@@ -84,9 +85,9 @@ pub(crate) fn run(args: &WorkArgs, program: &str) -> Result<Code, Failure> {
 
 /// The command that goes on with a shard.
 fn again(args: &WorkArgs, Shard { index, count }: Shard) -> String {
-    let mut text = format!("calve work --plan {} --shard {index}/{count}", args.plan.display());
+    let mut text = format!("calve work --plan {} --shard {index}/{count}", quoted(&args.plan));
     if let Some(folder) = &args.journals {
-        text.push_str(&format!(" --journals {}", folder.display()));
+        text.push_str(&format!(" --journals {}", quoted(folder)));
     }
     text
 }

@@ -6,7 +6,7 @@
 use std::path::Path;
 
 use calve_disk::Format;
-use calve_disk::open::escaped;
+use calve_disk::open::{escaped, shown};
 use calve_fleet::{Broken, Edge, Evidence, Family as Found, How, Row, Why};
 use calve_scan::Class;
 
@@ -114,7 +114,7 @@ impl Members<'_> {
                 format!("the base of {overlay}, {base}, is missing: find it, and scan its folder")
             }
             (Why::Missing, Some(candidate)) => {
-                let may_be = escaped(candidate.path.as_os_str().as_encoded_bytes());
+                let may_be = shown(&candidate.path);
                 if self.rows[broken.overlay].is_object() {
                     return beside(&overlay, &may_be);
                 }
@@ -183,7 +183,7 @@ impl Members<'_> {
                 "{} cannot be kept in {}, which is on another file system: --keep-originals takes a \
                  folder on its own, or says beside",
                 name(row),
-                escaped(folder.0.as_os_str().as_encoded_bytes())
+                shown(&folder.0)
             )
         })
     }
@@ -388,7 +388,7 @@ fn is_recorded(evidence: &Evidence) -> bool {
 
 fn name(row: &Row) -> String {
     let path: &Path = &row.path;
-    escaped(path.as_os_str().as_encoded_bytes())
+    shown(path)
 }
 
 /// The format that an overlay records of its base, where that is not version 1.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use calve_disk::PendingFile;
-use calve_disk::open::escaped;
+use calve_disk::open::shown;
 use calve_migrate::{Configurations, Journal};
 use calve_plan::Plan;
 use serde_json::{Value, json};
@@ -90,5 +90,5 @@ impl Patch {
 }
 
 fn name(path: &Path) -> String {
-    escaped(path.as_os_str().as_encoded_bytes())
+    shown(path)
 }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use calve_disk::open::shown;
 use calve_migrate::{Dials, Settings};
 use serde_json::json;
 
@@ -37,7 +38,7 @@ impl Listener {
             Ok(Self { listener, path: path.to_owned() })
         });
         bound.map_err(|error| {
-            let text = format!("{}: listening: {error}", path.display());
+            let text = format!("{}: listening: {error}", shown(path));
             Failure::new(Code::Refused, text)
                 .next("name another: each run and each worker has its own")
         })

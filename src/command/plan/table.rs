@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use calve_disk::open::escaped;
+use calve_disk::open::shown;
 use calve_plan::{Family, Image, Plan, Total};
 
 use crate::print::{self, wrapped};
@@ -89,7 +89,7 @@ fn of_family(family: &Family) -> String {
 
 fn of_image(image: &Image) -> String {
     let extra = if image.extra > 0 { print::size(image.extra) } else { String::new() };
-    let name = escaped(image.path.0.as_os_str().as_encoded_bytes());
+    let name = shown(&image.path.0);
     format!("{:<12}{extra:>9}  {name}\n", image.strategy.word())
 }
 

@@ -2,7 +2,7 @@
 
 use std::io::{self, BufWriter, Write};
 
-use calve_disk::open::escaped;
+use calve_disk::open::shown;
 use calve_fleet::{
     Catalogue, Error as FleetError, Family, Hints, OnDisk, Row, Totals, Which, families,
 };
@@ -185,6 +185,6 @@ fn on_disk_object(disk: OnDisk) -> Value {
 }
 
 fn trouble_object(trouble: &calve_fleet::Trouble) -> Value {
-    let path = escaped(trouble.path.as_os_str().as_encoded_bytes());
+    let path = shown(&trouble.path);
     json!({ "filename": path, "what": trouble.what })
 }
