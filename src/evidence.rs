@@ -7,6 +7,7 @@ use std::ffi::OsString;
 
 use calve_disk::Disk;
 use calve_disk::open::OpenedFile;
+use calve_disk::open::shown;
 use calve_evidence::{Control, Error as EvidenceError, Failed, Log, Record, Role, Run, Witness};
 use serde_json::{Map, Value};
 
@@ -225,7 +226,7 @@ impl Asked<'_> {
 
     fn changed(&self) -> Option<Failure> {
         let witness = self.witness.borrow();
-        let path = witness.changed()?.display();
+        let path = shown(witness.changed()?);
         let text = format!("{path}: changed while it was read: its digests are not what they were");
         Some(
             Failure::new(Code::Changed, text)

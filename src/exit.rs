@@ -122,6 +122,20 @@ impl Failure {
         Self::new(Code::Usage, text)
     }
 
+    /// What the host said of something, with the code and the next thing to do for that.
+    pub(crate) fn host(text: impl Into<String>, source: &io::Error) -> Self {
+        let (code, next) = host_error(source);
+        Self { next: next.map(str::to_owned), ..Self::new(code, text) }
+    }
+
+    /// Standard output did not take what was written to it.
+    pub(crate) fn not_printed(error: &io::Error) -> Self {
+        match Self::host(format!("writing to standard output: {error}"), error) {
+            full @ Self { code: Code::NoSpace, .. } => full.next("make room where it leads to"),
+            other => other,
+        }
+    }
+
     #[must_use]
     pub(crate) fn next(self, next: impl Into<String>) -> Self {
         Self { next: Some(next.into()), ..self }
@@ -298,18 +312,23 @@ impl From<EvidenceError> for Failure {
     }
 }
 
+/// What to do where a catalogue, a journal or what stands beside it has no room.
+const MAKE_ROOM: &str = "make room on its file system, then run the same again";
+
 impl From<FleetError> for Failure {
     fn from(error: FleetError) -> Self {
         let text = error.to_string();
         match error {
-            FleetError::Foreign { .. } => Self::new(Code::Refused, text)
-                .next("name another file with --catalogue; a new one is made where there is none"),
+            FleetError::Foreign { .. } => Self::new(Code::Refused, text).next(
+                "name another file; calve scan --catalogue FILE makes one where there is none",
+            ),
             FleetError::Confirmed { .. } => Self::new(Code::Refused, text)
                 .next("name another base, or scan the folder where it lies first"),
-            FleetError::Catalogue { is_full, .. } => {
-                let code = if is_full { Code::NoSpace } else { Code::Failed };
-                Self::new(code, text).next("look at its folder: who may write there, and its room")
+            FleetError::Catalogue { is_full: true, .. } => {
+                Self::new(Code::NoSpace, text).next(MAKE_ROOM)
             }
+            FleetError::Catalogue { .. } => Self::new(Code::Failed, text)
+                .next("look at its folder: who may write there, and its room"),
             _ => Self::new(Code::Failed, text),
         }
     }
@@ -330,7 +349,14 @@ impl From<MigrateError> for Failure {
             Cause::Refused => Code::Refused,
             Cause::Stopped => return stopped(),
         };
-        Self::new(code, text)
+        let next = match error {
+            _ if code == Code::NoSpace => Some(MAKE_ROOM),
+            MigrateError::Journal { .. } => {
+                Some("look at its folder: who may write there, and its room")
+            }
+            _ => None,
+        };
+        Self { next: next.map(str::to_owned), ..Self::new(code, text) }
     }
 }
 
@@ -338,20 +364,23 @@ impl From<ReportError> for Failure {
     fn from(error: ReportError) -> Self {
         let text = error.to_string();
         match error {
+            ReportError::Disk(error) => error.into(),
             ReportError::Fleet(error) => error.into(),
             ReportError::Migrate(error) => error.into(),
             ReportError::Plan(error) => error.into(),
-            ReportError::Host { source, .. } => {
-                let (code, next) = host_error(&source);
-                Self { code, text, next: next.map(str::to_owned), places: Vec::new() }
-            }
+            ReportError::Host { source, .. } => Self::host(text, &source),
             ReportError::Changed { .. } => {
                 Self::new(Code::Changed, text).next("run this again when nobody writes to it")
             }
             ReportError::Refused { .. } => Self::new(Code::Refused, text),
-            ReportError::Gathered(_) => Self::new(Code::Failed, text)
-                .next("make room where temporary files are kept, or name another folder in TMPDIR"),
-            ReportError::Write(source) => Self::new(host_error(&source).0, text),
+            ReportError::Gathered(source) => {
+                let is_full = calve_fleet::is_full(&source, &std::env::temp_dir());
+                let code = if is_full { Code::NoSpace } else { Code::Failed };
+                Self::new(code, text).next(
+                    "make room where temporary files are kept, or name another folder in TMPDIR",
+                )
+            }
+            ReportError::Write(source) => Self::host(text, &source),
             _ => Self::new(Code::Failed, text),
         }
     }
@@ -362,6 +391,7 @@ impl From<PlanError> for Failure {
         let text = error.to_string();
         match error {
             PlanError::Fleet(error) => error.into(),
+            PlanError::Host { source, .. } => Self::host(text, &source),
             PlanError::Line { .. } => {
                 Self::new(Code::Refused, text).next("mend that line, or make the plan anew")
             }

@@ -47,8 +47,13 @@ fn run(words: &[OsString], program: &str) -> Result<Code, Failure> {
         Ok(args) => args,
         Err(error) => {
             // Help and version are asked for; everything else is a mistake.
-            let _ = error.print();
-            return Ok(if error.use_stderr() { Code::Usage } else { Code::Done });
+            return match error.print() {
+                _ if error.use_stderr() => Ok(Code::Usage),
+                Err(failed) if failed.kind() != std::io::ErrorKind::BrokenPipe => {
+                    Err(Failure::not_printed(&failed))
+                }
+                _ => Ok(Code::Done),
+            };
         }
     };
     if let Some(code) = args.explain {
@@ -72,7 +77,7 @@ fn run(words: &[OsString], program: &str) -> Result<Code, Failure> {
         Verb::MergeReports(args) => command::merge_reports::run(args, program),
         Verb::Migrate(args) => command::migrate::run(args, program),
         Verb::Plan(args) => command::plan::run(args, program),
-        Verb::Report(args) => command::report::run(args),
+        Verb::Report(args) => command::report::run(args, program),
         Verb::Scan(args) => command::scan::run(args, program),
         Verb::AuditSources(args) => command::sources::run(args, program),
         Verb::Upgrade(args) => command::upgrade::run(args, program),

@@ -28,7 +28,7 @@ pub(crate) fn out(text: &str) -> Result<(), Failure> {
     let mut stdout = anstream::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Failure::new(Code::Failed, format!("writing to standard output: {error}")))
+            Err(Failure::not_printed(&error))
         }
         _ => Ok(()),
     }

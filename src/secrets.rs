@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine;
 use calve_disk::codec::aes::Passphrase;
+use calve_disk::open::shown;
 
 use crate::args::KeyArgs;
 use crate::exit::{Code, Failure};
@@ -93,7 +94,7 @@ fn line_of(path: &Path) -> Result<Passphrase, Failure> {
 
 fn content_of(path: &Path) -> Result<zeroize::Zeroizing<Vec<u8>>, Failure> {
     let failed = |error: std::io::Error| {
-        let text = format!("reading a passphrase from {}: {error}", path.display());
+        let text = format!("reading a passphrase from {}: {error}", shown(path));
         Failure::new(Code::Key, text)
     };
     // Room for all of it at once: a vector that grows leaves copies behind.

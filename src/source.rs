@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use calve_convert::Cache;
 use calve_disk::codec::aes::Passphrase;
+use calve_disk::open::shown;
 use calve_disk::open::{FormatOrigin, OpenedFile, Through, escaped, lock_for_reading};
 use calve_disk::{
     Disk, Error as DiskError, Format, HostErrors, Judgement, Layer, OpenOptions, Specific,
@@ -297,7 +298,7 @@ impl Request {
             .layers()
             .iter()
             .filter(|layer| layer.image.facts().is_encrypted)
-            .map(|layer| escaped(layer.path.as_os_str().as_encoded_bytes()))
+            .map(|layer| shown(&layer.path))
             .collect();
         if encrypted.is_empty() && self.options.passphrases.is_empty() {
             return Ok(disk);
@@ -376,7 +377,7 @@ fn formats(names: &[String]) -> Result<Vec<Format>, Failure> {
 /// Tells of layers whose upgrade was interrupted. They read as what they are at the moment.
 pub(crate) fn announce_upgrades(program: &str, request: &Request, disk: &Disk) {
     for layer in disk.layers() {
-        let name = layer.path.display();
+        let name = shown(&layer.path);
         match request.upgrade_state(layer) {
             Ok(Some(State::Interrupted)) => {
                 let text = format!(
@@ -400,7 +401,7 @@ pub(crate) fn announce(program: &str, request: &Request, disk: &Disk) {
     announce_upgrades(program, request, disk);
     for (number, layer) in disk.layers().iter().enumerate() {
         let facts = layer.image.facts();
-        let name = layer.path.display();
+        let name = shown(&layer.path);
         if facts.format == Format::Raw && layer.format_origin == FormatOrigin::Probed {
             let option = if number == 0 { "-f raw" } else { "--backing-format raw" };
             let text = format!("{name}: has no known format and is read as raw; {option} says so");

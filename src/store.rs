@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
+use calve_disk::open::shown;
 use calve_disk::open::{Elsewhere, Place, escaped};
 use calve_disk::{Error as DiskError, Result as DiskResult, Storage};
 use calve_migrate::Stores;
@@ -25,7 +26,7 @@ pub(crate) fn refuse<'a>(
     match names.into_iter().find(|name| is_object(name)) {
         None => Ok(()),
         Some(name) => {
-            let text = format!("{}: is an object, and {what} takes files alone", name.display());
+            let text = format!("{}: is an object, and {what} takes files alone", shown(name));
             Err(Failure::new(Code::Unsupported, text)
                 .next("convert it to a file first: calve convert reads objects"))
         }

@@ -398,3 +398,28 @@ fn an_image_that_qemu_writes_is_in_use() {
     writer.wait().expect("it ends");
     bench.ok(&["convert", "old.qcow", "new"]);
 }
+
+#[test]
+fn names_that_are_no_text_can_be_told_apart_in_whatever_is_told() {
+    use std::os::unix::ffi::OsStrExt;
+    let bench = Bench::new();
+    std::fs::create_dir(bench.file("tree")).expect("a folder");
+    let (image, _) = crate::common::image();
+    let [one, other] = [&b"tree/\xfe.qcow"[..], b"tree/\xff.qcow"].map(std::ffi::OsStr::from_bytes);
+    std::fs::write(bench.path().join(one), &image[..40]).expect("a file");
+    std::fs::write(bench.path().join(other), &image).expect("a file");
+    for verb in ["info", "check", "map", "upgrade", "layout"] {
+        let output = bench.command(&[verb]).arg(one).output().expect("runs");
+        let said = Said::of(&output);
+        let all = format!("{}{}", said.out, said.err);
+        assert!(all.contains("tree/\\xfe.qcow") && !all.contains('\u{fffd}'), "{verb}: {all}");
+    }
+    // In what a run tells, its journal and its report.
+    bench.run(&["scan", "-q", "--catalogue", "catalogue", "tree"]);
+    bench.ok(&["plan", "-q", "catalogue", "--save", "plan"]);
+    std::fs::write(bench.path().join(other), &image[..image.len() - 512]).expect("a file");
+    let said = bench.fails(11, "tree/\\xff.qcow: was written to since", &["migrate", "plan"]);
+    let report = bench.ok(&["report", "--output", "json", "plan"]);
+    assert!(report.out.contains("tree/\\\\xff.qcow: was written to since"), "{}", report.out);
+    assert!(!format!("{}{}", said.err, report.out).contains('\u{fffd}'), "{}", report.out);
+}

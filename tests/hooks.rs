@@ -58,6 +58,17 @@ fn commands_of_several_jobs_keep_no_image_in_use() {
 }
 
 #[test]
+fn what_a_command_prints_is_seen_and_is_no_part_of_the_summary() {
+    let bench = families(1, &[]);
+    let words = ["migrate", "plan", "--output", "json", "--before", "echo said; echo told >&2"];
+    let said = bench.ok(&words);
+    assert_eq!(said.json()["done"], 1);
+    for word in ["said\n", "told\n"] {
+        assert!(said.err.contains(word), "{}", said.err);
+    }
+}
+
+#[test]
 fn a_command_that_wants_the_terminal_is_a_failure_and_no_run_that_hangs() {
     let bench = families(1, &[]);
     // What the kernel does to whoever reads a terminal from the background.

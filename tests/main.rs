@@ -12,6 +12,7 @@ mod differential;
 mod documents;
 mod evidence;
 mod examine;
+mod full;
 mod hooks;
 mod hostile;
 mod instructions;

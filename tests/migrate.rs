@@ -6,7 +6,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
 
@@ -144,7 +144,7 @@ fn a_disk_with_another_digest_than_before_stops_everything_and_its_family_is_wha
     let before = files(&bench.file("tree"));
     let words = ["migrate", "-q", "--digests", "--jobs", "1", "plan"];
     // As if another digest had been taken, of a run that is killed when all is switched.
-    bench.ok(&["migrate", "-q", "--canary", "0", "plan"]);
+    bench.fails(75, "not begun", &["migrate", "-q", "--max-duration", "0s", "plan"]);
     let journal = rusqlite::Connection::open(bench.file("catalogue")).expect("a catalogue");
     let sql = "CREATE TRIGGER other AFTER INSERT ON migrated_image WHEN NEW.digest NOT NULL BEGIN \
                UPDATE migrated_image SET digest = 'ff' WHERE run = NEW.run AND family = NEW.family \
@@ -433,6 +433,10 @@ fn attributes_times_and_permissions_stay() {
     for way in ["upgrade", "convert"] {
         let bench = two_families();
         let z = bench.file("tree/z.qcow");
+        // Read before it was written: with relatime the next read would be noted.
+        let read = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+        let file = fs::File::open(&z).expect("opens");
+        file.set_times(fs::FileTimes::new().set_accessed(read)).expect("set");
         fs::set_permissions(&z, fs::Permissions::from_mode(0o640)).expect("set");
         let attributed =
             rustix::fs::setxattr(&z, "user.owner", b"me", rustix::fs::XattrFlags::empty());
@@ -440,8 +444,11 @@ fn attributes_times_and_permissions_stay() {
         let before = fs::metadata(&z).expect("there");
         bench.ok(&["migrate", "-q", "plan"]);
         let after = fs::metadata(&z).expect("there");
-        let of = |it: &fs::Metadata| (it.mode(), it.uid(), it.gid(), it.mtime(), it.mtime_nsec());
+        let of = |it: &fs::Metadata| {
+            (it.mode(), it.uid(), it.gid(), it.mtime(), it.mtime_nsec(), it.accessed().ok())
+        };
         assert_eq!(of(&before), of(&after), "{way}");
+        assert_eq!(after.accessed().ok(), Some(read), "{way}");
         if attributed.is_ok() {
             let mut value = [0; 8];
             let length = rustix::fs::getxattr(&z, "user.owner", &mut value[..]).expect("kept");
@@ -561,7 +568,7 @@ fn a_device_or_a_link_is_not_replaced_by_numbers_or_a_patch() {
 fn canaries_go_first_and_the_others_when_asked() {
     let bench = six_families();
     let said = bench.ok(&["migrate", "plan", "--canary", "1"]);
-    assert!(said.err.contains("only 1 families of each kind"), "{}", said.err);
+    assert!(said.err.contains("only so many of each kind were meant: 1 family"), "{}", said.err);
     let first = migrated(&bench);
     assert!((1..=2).contains(&first), "{first}");
     bench.ok(&["migrate", "-q", "plan"]);
@@ -569,6 +576,59 @@ fn canaries_go_first_and_the_others_when_asked() {
     let list = bench.ok(&["migrate", "--list", "--output", "json", "catalogue"]).json();
     assert_eq!(list[0]["families"]["done"], 6);
     assert!(list[0]["ended"].is_number());
+}
+
+#[test]
+fn limits_of_nothing_are_refused() {
+    let bench = two_families();
+    scan_and_plan(&bench, &[]);
+    let before = (files(&bench.file("tree")), bench.read("catalogue"));
+    bench.fails(64, "--canary", &["migrate", "plan", "--canary", "0"]);
+    bench.fails(64, "leave it away for no limit", &["migrate", "plan", "--rate-limit", "0"]);
+    assert!(before == (files(&bench.file("tree")), bench.read("catalogue")), "it began");
+}
+
+#[test]
+fn a_plan_whose_catalogue_is_gone_begins_no_journal_in_its_place() {
+    let bench = two_families();
+    scan_and_plan(&bench, &[]);
+    fs::remove_file(bench.file("catalogue")).expect("removed");
+    bench.fails(18, "is gone, and the plan was made from it", &["migrate", "plan"]);
+    bench.fails(18, "make another plan", &["report", "plan"]);
+    assert!(!bench.file("catalogue").exists());
+    bench.ok(&["migrate", "-q", "plan", "--journal", "new"]);
+    assert_eq!(magic(&bench, "tree/z.qcow"), 3);
+}
+
+#[test]
+fn what_nothing_is_to_be_done_with_is_said_plainly() {
+    let bench = Bench::new();
+    fs::create_dir(bench.file("tree")).expect("a folder");
+    bench.ok(&["scan", "-q", "--catalogue", "catalogue", "tree"]);
+    let said = bench.ok(&["plan", "catalogue", "--save", "none"]);
+    assert_eq!(said.out, "Nothing to do: the catalogue has no version 1 image.\n");
+    assert_eq!(bench.ok(&["migrate", "none"]).out, "run 1: nothing to do\n");
+    for name in ["tree/a.qcow", "tree/b.qcow"] {
+        bench.write(name, &overlay("gone.img"));
+    }
+    bench.ok(&["scan", "-q", "--catalogue", "catalogue", "tree"]);
+    let said = bench.ok(&["plan", "catalogue", "--save", "left"]);
+    let line = "\nNothing to do: 2 version 1 images are left as they are.\n";
+    assert!(said.out.ends_with(line), "{}", said.out);
+    let said = bench.ok(&["migrate", "left"]);
+    assert_eq!(said.out, "run 2: nothing to do: 2 images are left as they are\n");
+    assert_eq!(bench.ok(&["migrate", "left"]).out, said.out);
+}
+
+#[test]
+fn a_family_is_told_with_its_number_and_its_size() {
+    let bench = two_families();
+    scan_and_plan(&bench, &[]);
+    assert!(bench.ok(&["plan", "show", "plan"]).out.contains("\nfamily 1 (3 images):\n"));
+    let said = bench.ok(&["migrate", "-p", "plan"]);
+    for family in ["family 1 (3 images), ", "family 2 (1 image), "] {
+        assert!(said.err.contains(family), "{}", said.err);
+    }
 }
 
 #[test]

@@ -5,8 +5,8 @@ use std::os::unix::fs::PermissionsExt;
 
 use serde_json::Value;
 
-use crate::common::{Bench, Said, image};
-use calve_testkit::Builder;
+use crate::common::{Bench, Said, image, mounted};
+use calve_testkit::{Builder, Mounted};
 
 fn overlay(base: &str) -> Vec<u8> {
     let mut builder = Builder::new(9, 12, 1 << 20).backing(base.as_bytes());
@@ -130,7 +130,6 @@ fn wishes_decide_what_is_done_with_whole_and_damaged_images() {
     assert_eq!(fate(&flat, "raw/over.qcow"), "flatten");
     assert_eq!(fate(&flat, "cut.qcow"), "rescue");
     assert_eq!(fate(&flat, "secret.qcow"), "upgrade");
-    assert_eq!(fate(&plan(&bench, &["--way", "reflink"]), "chain/b.qcow"), "reflink");
     assert_eq!(fate(&plan(&bench, &["--damaged", "quarantine"]), "cut.qcow"), "quarantine");
 }
 
@@ -230,4 +229,41 @@ fn what_is_no_plan_or_no_catalogue_is_refused() {
         bench.fails(64, words[0], &[&["plan", "catalogue"], *words].concat());
     }
     assert!(!bench.file("none").exists());
+}
+
+/// What is done with the only image of a folder, and why.
+fn only(bench: &Bench, folder: &str, words: &[&str]) -> (String, String) {
+    bench.ok(&["scan", "-q", "--catalogue", "other", folder]);
+    let said = bench.ok(&[&["plan", "other", "--output", "jsonl", "-q"], words].concat());
+    fs::remove_file(bench.file("other")).expect("removed");
+    let image = lines(&said, "image").pop().expect("an image");
+    let word = |key: &str| image[key].as_str().expect("a word").to_owned();
+    (word("strategy"), word("reason"))
+}
+
+#[test]
+fn what_the_file_system_cannot_do_is_not_planned() {
+    let bench = Bench::new();
+    fs::create_dir(bench.file("memory")).expect("a folder");
+    let Some(memory) = Mounted::in_memory(&bench.file("memory"), 8 << 20) else { return };
+    fs::write(memory.folder().join("one.qcow"), image().0).expect("a file");
+    fs::create_dir(memory.folder().join("kept")).expect("a folder");
+    let (strategy, reason) = only(&bench, "memory", &["--way", "reflink"]);
+    assert_eq!(strategy, "upgrade");
+    assert!(reason.contains("tmpfs has no clones"), "{reason}");
+    let keep = |folder| ["--way", "convert", "--keep-originals", folder];
+    let (strategy, reason) = only(&bench, "memory", &keep("."));
+    assert_eq!(strategy, "leave");
+    assert!(reason.contains("another file system: --keep-originals"), "{reason}");
+    assert_eq!(only(&bench, "memory", &keep("memory/kept")).0, "convert");
+    // An upgrade keeps its original in its own file.
+    assert_eq!(only(&bench, "memory", &["--keep-originals", "."]).0, "upgrade");
+}
+
+#[test]
+fn clones_are_planned_where_there_may_be_some() {
+    let bench = Bench::new();
+    let Some(xfs) = mounted(&bench, "xfs") else { return };
+    fs::write(xfs.folder().join("one.qcow"), image().0).expect("a file");
+    assert_eq!(only(&bench, "xfs", &["--way", "reflink"]).0, "reflink");
 }

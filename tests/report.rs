@@ -200,6 +200,10 @@ fn every_shape_is_the_same_each_time_and_nothing_is_touched() {
     bench.ok(&["plan", "-q", "catalogue", "--save", "p.plan"]);
     bench.ok(&["migrate", "-q", "p.plan"]);
     let before = (bench.read("catalogue"), bench.names());
+    let human = bench.ok(&["report", "p.plan"]).out;
+    let is_text = |line: &&str| !line.contains(" $ ") && !line.contains(" first: ");
+    assert!(human.lines().filter(is_text).all(|line| line.chars().count() <= 60), "{human}");
+    assert!(human.contains("\nas of the scan of 2"), "{human}");
     for shape in ["human", "html", "csv", "json", "premis"] {
         let words = ["report", "--output", shape, "p.plan"];
         let strip = |text: String| -> Vec<String> {

@@ -213,6 +213,14 @@ fn one_worker_has_a_shard_and_no_plan_is_carried_out_in_two_ways_at_once() {
     assert_eq!(migrated(&bench), 6);
     let said = bench.ok(&["migrate", "--list", "--output", "json", journal]).json();
     assert_eq!(said[0]["families"]["done"].as_u64().map(|done| done > 0), Some(true));
+    // Who does not know of the workers is told of them, and nothing is begun beside them.
+    let before = bench.read("catalogue");
+    let said = bench.fails(18, "is carried out by workers", &["migrate", "plan"]);
+    assert!(said.err.contains("calve report --journal plan.shards plan"), "{}", said.err);
+    let said = bench.ok(&["report", "plan"]);
+    assert!(said.err.contains("calve report --journal plan.shards plan does"), "{}", said.err);
+    assert_eq!(bench.ok(&["report", "--journal", "plan.shards", "plan"]).err, "");
+    assert!(before == bench.read("catalogue"), "something was written");
     // What `migrate` would write to it, `work` would not know.
     bench.fails(18, "of one shard", &["migrate", "plan", "--journal", journal]);
     bench.fails(18, "of one shard", &["migrate", "plan", "--journal", "link"]);
@@ -369,8 +377,8 @@ fn how_it_went_comes_before_what_kept_it_from_being_told() {
     };
     let bench = six_families();
     for words in [
-        &["work", "--plan", "plan", "--shard", "0/1", "--max-bytes", "1", "-j", "1"][..],
-        &["migrate", "plan", "--max-duration", "0s"],
+        &["migrate", "plan", "--max-duration", "0s"][..],
+        &["work", "--plan", "plan", "--shard", "0/1", "--max-bytes", "1", "-j", "1"],
     ] {
         for events in [None, Some("--events=/dev/full")] {
             let words: Vec<&str> = words.iter().copied().chain(events).collect();
@@ -381,7 +389,7 @@ fn how_it_went_comes_before_what_kept_it_from_being_told() {
     }
     // Where all went well, that it was not told is what is wrong.
     let said = run(&bench, &["work", "--plan", "plan", "--shard", "0/1"]);
-    assert_eq!(said.code, Some(1), "{}", said.err);
+    assert_eq!(said.code, Some(16), "{}", said.err);
     assert_eq!(migrated(&bench), 6);
 }
 

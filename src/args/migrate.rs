@@ -1,5 +1,6 @@
 //! The words of `migrate`, and those that it has in common with `work`.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::Args as Group;
@@ -18,7 +19,7 @@ pub(crate) struct MigrateArgs {
     pub(crate) journal: Option<PathBuf>,
     /// Only so many families of each kind: run it again without this to go on
     #[arg(long, value_name = "COUNT")]
-    pub(crate) canary: Option<usize>,
+    pub(crate) canary: Option<NonZeroUsize>,
     /// Configurations of libvirt and Proxmox VE that name the images, or folders of them; may be
     /// given several times. What has to change in them is written as a patch
     #[arg(long, value_name = "PATH")]

@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 
-use calve_disk::open::escaped;
+use calve_disk::open::shown;
 use calve_disk::{Disk, Error as DiskError, PendingFile, Status};
 use calve_examine::{Carved, Carver, Ending, Kind, MOST_FILES, MOST_GROWTH};
 
@@ -64,7 +64,7 @@ fn run_in(
     let disk = evidence.opening(request, |request| request.open())?;
     source::announce_upgrades(program, request, &disk);
     if disk.top().facts().is_encrypted {
-        let name = disk.path().display();
+        let name = shown(disk.path());
         let text = format!(
             "{name}: is encrypted, and what is found stays so: to decrypt a cluster its place on \
              the disk has to be known"
@@ -84,7 +84,7 @@ fn run_in(
     print::out(&told(&carved, &args.folder))?;
     match carved.ending {
         Ending::Limit { at } => {
-            let name = disk.path().display();
+            let name = shown(disk.path());
             let text = format!(
                 "{name}: nothing from {at} on was looked at: no more than {MOST_FILES} files are \
                  made, and no more is unpacked than {MOST_GROWTH} times the length of the file"
@@ -106,7 +106,7 @@ fn mode(disk: &Disk) -> u32 {
 
 /// A failure, with what it left behind.
 fn unfinished(failure: Failure, files: u64, folder: &Path) -> Failure {
-    let folder = folder.display();
+    let folder = shown(folder);
     let left = match files {
         0 => "nothing was left behind".to_owned(),
         _ => format!("{files} files are in {folder}, without a manifest; remove it"),
@@ -119,7 +119,7 @@ fn unfinished(failure: Failure, files: u64, folder: &Path) -> Failure {
 }
 
 fn told(carved: &Carved, folder: &Path) -> String {
-    let folder = escaped(folder.as_os_str().as_encoded_bytes());
+    let folder = shown(folder);
     let files: u64 = carved.files.iter().sum();
     let unreferenced = print::size(carved.unreferenced);
     if files == 0 {

@@ -14,6 +14,7 @@ use calve_convert::{
     Base, Cache, Control, Copying, Filled, Loss, Options, Pace, Placement, Qcow2Options, Salvage,
     Summary, TargetFormat,
 };
+use calve_disk::open::shown;
 use calve_disk::{Disk, Format, OpenOptions};
 use serde_json::{Value, json};
 
@@ -213,7 +214,7 @@ fn base(
     };
     let disk = Disk::open(&path, &options)?;
     if disk.require_keys().is_err() {
-        let text = format!("{}: is encrypted, or its own base is", path.display());
+        let text = format!("{}: is encrypted, or its own base is", shown(&path));
         return Err(Failure::new(Code::Unsupported, text)
             .next("migrate it first, or convert without -B: the result then holds all of it"));
     }
@@ -312,7 +313,7 @@ impl MapFile {
         match options.open(path) {
             Ok(file) => Ok(Self { path: path.to_owned(), file: Some(file) }),
             Err(error) => {
-                let text = format!("{}: creating the map file: {error}", path.display());
+                let text = format!("{}: creating the map file: {error}", shown(path));
                 Err(Failure::new(Code::Refused, text).next("name another with --map"))
             }
         }
@@ -323,9 +324,8 @@ impl MapFile {
         let lost = summary.losses.iter().map(|loss| loss.range);
         let text = crate::command::map::ddrescue(lost, 0, summary.source_size);
         file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(|error| {
-            let text = format!("{}: writing the map file: {error}", self.path.display());
-            Failure::new(Code::Failed, text)
-                .next("the target is complete; the losses are not listed")
+            let text = format!("{}: writing the map file: {error}", shown(&self.path));
+            Failure::host(text, &error).next("the target is complete; the losses are not listed")
         })
     }
 }
@@ -346,7 +346,7 @@ fn tell(
     was_encrypted: bool,
     object: Option<&ObjectTarget>,
 ) -> Result<(), Failure> {
-    let target = summary.target.display();
+    let target = shown(&summary.target);
     let mut notes = Vec::new();
     if summary.virtual_size != summary.source_size && !args.no_create {
         notes.push(format!(
@@ -429,5 +429,5 @@ fn loss_json(loss: &Loss) -> Value {
 
 /// A file name as JSON can have it.
 pub(crate) fn text(name: &OsStr) -> String {
-    name.to_string_lossy().into_owned()
+    shown(Path::new(name))
 }

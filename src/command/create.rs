@@ -4,6 +4,7 @@ use std::path::Path;
 
 use calve_convert::{Cache, EmptyFormat, Placement};
 use calve_disk::formats::qcow2::RecordedBacking;
+use calve_disk::open::shown;
 use calve_disk::{Disk, Format, OpenOptions};
 
 use crate::args::CreateArgs;
@@ -48,7 +49,7 @@ pub(crate) fn run(args: &CreateArgs, _program: &str) -> Result<Code, Failure> {
     if args.quiet {
         return Ok(Code::Done);
     }
-    print::out(&line(&args.file.to_string_lossy(), &new, size))?;
+    print::out(&line(&shown(Path::new(&args.file)), &new, size))?;
     Ok(Code::Done)
 }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use calve_disk::formats::qcow1::Qcow1Facts;
 use calve_disk::formats::qcow2::Qcow2Facts;
-use calve_disk::open::escaped;
+use calve_disk::open::{escaped, shown};
 use calve_disk::{BackingReference, Facts, Finding, Layer, Rule, Specific, Status, Survey, Weight};
 use calve_scan::Counts;
 use calve_upgrade::State;
@@ -97,7 +97,7 @@ impl<'a> Report<'a> {
     }
 
     fn name(&self) -> String {
-        escaped(self.layer.path.as_os_str().as_encoded_bytes())
+        shown(&self.layer.path)
     }
 
     /// The backing file's path, where it is a path at all.
@@ -105,7 +105,7 @@ impl<'a> Report<'a> {
         use std::os::unix::ffi::OsStrExt;
         let name = Path::new(std::ffi::OsStr::from_bytes(&backing.name));
         let path = source::beside(&self.layer.path, name);
-        escaped(path.as_os_str().as_encoded_bytes())
+        shown(&path)
     }
 
     /// How often something is odd.
@@ -270,7 +270,7 @@ impl<'a> Report<'a> {
 
 /// The report on an image whose worker died: all that is known of it.
 fn tell_death(args: &InfoArgs, death: &Death) -> Result<Code, Failure> {
-    let name = escaped(death.path.as_os_str().as_encoded_bytes());
+    let name = shown(&death.path);
     let advice = "do not open it; what is to become of it is for a person to say";
     match args.output {
         Shape::Json => print::json(&json!({

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use calve_disk::open::escaped;
+use calve_disk::open::shown;
 use calve_disk::units::{GuestOffset, GuestRange};
 use calve_disk::{Disk, Encoding, Extent, Payload, Rule};
 
@@ -156,7 +156,7 @@ fn human(disk: &Disk, rows: Rows) -> Result<(), Failure> {
         };
         let layer = &disk.layers()[row.kind.depth];
         let path = layer.image.data_storage().path();
-        let file = escaped(path.as_os_str().as_encoded_bytes());
+        let file = shown(path);
         // Writing to a string cannot fail.
         let (start, length) = (hex(row.start), hex(row.length));
         let _ = writeln!(text, "{start:<16}{length:<16}{place:<16}{file}");

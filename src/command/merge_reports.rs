@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 use std::sync::Mutex;
 
+use calve_disk::open::shown;
 use calve_migrate::shard::{Failed, Journals, Merged, merge, reports_in};
 use calve_plan::Plan;
 use serde_json::json;
@@ -86,7 +87,7 @@ fn patch(
     let (Some(found), Some(file)) = (found, &args.plan) else { return Ok(None) };
     let journals = Journals::of(folder).map_err(report::at_work)?;
     if journals.agreed.plan_digest != digest {
-        let text = format!("{}: is of another plan", folder.display());
+        let text = format!("{}: is of another plan", shown(folder));
         return Err(Failure::new(Code::Refused, text));
     }
     let journal = (&Mutex::new(journals.journal), Journals::RUN);

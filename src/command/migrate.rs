@@ -7,15 +7,18 @@ pub(crate) mod told;
 mod view;
 
 use std::fs::File;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use calve_disk::{folder_of, open::escaped};
+use calve_disk::{folder_of, open::shown};
 use calve_migrate::{FamilyRecord, Journal, RunRecord, Summary, shard::Shard};
+use calve_plan::Plan;
+use calve_report::quoted;
 use serde_json::json;
 
 use crate::args::{MigrateArgs, Shape};
-use crate::command::plan;
+use crate::command::{plan, work};
 use crate::exit::{self, Code, Failure};
 use crate::reading::Unmixed;
 use crate::{print, store};
@@ -39,20 +42,24 @@ pub(crate) fn run(args: &MigrateArgs, program: &str) -> Result<Code, Failure> {
         configurations::may_patch(args.patches.as_deref(), &args.file)?;
     }
     let configurations = configurations::find(&args.configs, &plan, how)?;
-    let path = args.journal.clone().unwrap_or_else(|| plan.head.catalogue.0.clone());
+    let path = match &args.journal {
+        Some(path) => path.clone(),
+        None => journal_in_catalogue(&args.file, &plan, &digest)?,
+    };
     if Shard::of_journal(&real(&path)).is_some() {
-        let text = format!("{}: is the journal of one shard", path.display());
+        let text = format!("{}: is the journal of one shard", shown(&path));
         return Err(Failure::new(Code::Refused, text).next("calve work goes on with a shard"));
     }
     let journal = Journal::open(&path)?;
     let alone = lock_journal(&journal)?;
     let record = carry::begin(&journal, &args.file, (&plan, &digest))?;
+    let left = plan.total.version1.saturating_sub(plan.total.migrated);
     let (journal, plan) = (Mutex::new(journal), (&plan, &record, None));
     let applied = configurations.as_ref().filter(|_| args.apply_configs);
-    let words = (&args.carry, &understood);
-    let (summary, told) = carry::carry_out(words, args.canary, plan, &journal, applied, program)?;
+    let (words, canary) = ((&args.carry, &understood), args.canary.map(NonZeroUsize::get));
+    let (summary, told) = carry::carry_out(words, canary, plan, &journal, applied, program)?;
     let stopped = |_| Some(exit::stopped().next("run the same again to go on"));
-    let again = format!("calve migrate {}", args.file.display());
+    let again = format!("calve migrate {}", quoted(&args.file));
     let code = carry::code(&summary, &again, stopped);
     let told = told.and_then(|()| {
         let patch = match configurations.filter(|_| !args.apply_configs) {
@@ -62,19 +69,46 @@ pub(crate) fn run(args: &MigrateArgs, program: &str) -> Result<Code, Failure> {
                 Some(configurations::write_patch(target, &it, (&journal, record.number))?)
             }
         };
-        tell(args, &record, &summary, patch.as_ref())
+        tell(args, &record, (&summary, left), patch.as_ref())
     });
     drop((alone, file));
     let code = carry::ended(code, told, program)?;
-    if let Some(count) = args.canary.filter(|_| code != Code::Partly && !args.carry.quiet) {
+    if let Some(count) = canary.filter(|_| code != Code::Partly && !args.carry.quiet) {
         let text = format!(
-            "only {count} families of each kind were meant: look at them, then go on without \
-             --canary, or take them back: --undo {}",
+            "only so many of each kind were meant: {}: look at them, then go on without --canary, or \
+             take them back: --undo {}",
+            print::families(u64::try_from(count).unwrap_or(u64::MAX)),
             record.number
         );
         print::note(program, &text);
     }
     Ok(code)
+}
+
+/// The catalogue of a plan, as the place of its journal: where there is none any more, or where workers
+/// have journals of their own, nothing would be known of what was done.
+fn journal_in_catalogue(file: &Path, plan: &Plan, digest: &str) -> Result<PathBuf, Failure> {
+    let path = &plan.head.catalogue.0;
+    if !path.exists() {
+        let name = shown(path);
+        let text =
+            format!("{name}: is gone, and the plan was made from it, and its journal is there");
+        return Err(Failure::new(Code::Refused, text).next(
+            "scan into it and plan anew; or name another file for the journal with --journal",
+        ));
+    }
+    match work::shards_of(file).filter(|(_, of)| of == digest) {
+        None => Ok(path.clone()),
+        Some((folder, _)) => {
+            let (file, folder) = (quoted(file), quoted(&folder));
+            let text =
+                format!("{file}: is carried out by workers, and {folder} has their journals");
+            Err(Failure::new(Code::Refused, text).next(format!(
+                "calve work --plan {file} goes on, calve report --journal {folder} {file} tells of it; \
+                 or name a journal apart from theirs with --journal"
+            )))
+        }
+    }
 }
 
 /// Locks a plan: for one process that carries it out into one journal, or for several that each
@@ -88,7 +122,7 @@ pub(crate) fn lock(
     match how(&file) {
         Ok(()) => Ok(file),
         Err(std::fs::TryLockError::WouldBlock) => {
-            let text = format!("{}: is being carried out by another process", path.display());
+            let text = format!("{}: is being carried out by another process", shown(path));
             Err(Failure::new(Code::InUse, text).next("wait for it, or end it"))
         }
         Err(std::fs::TryLockError::Error(error)) => Err(failed(error)),
@@ -98,7 +132,7 @@ pub(crate) fn lock(
 fn tell(
     args: &MigrateArgs,
     run: &RunRecord,
-    summary: &Summary,
+    (summary, left): (&Summary, u64),
     patch: Option<&configurations::Patch>,
 ) -> Result<(), Failure> {
     match args.carry.output {
@@ -111,7 +145,7 @@ fn tell(
         }
         Shape::Human if args.carry.quiet => Ok(()),
         Shape::Human => {
-            let mut text = carry::line(&format!("run {}", run.number), summary);
+            let mut text = carry::line(&format!("run {}", run.number), summary, left);
             if summary.followed > 0 {
                 let files = print::count(summary.followed, "change", "changes");
                 text.push_str(&format!("configurations: {files}\n"));
@@ -131,7 +165,7 @@ const AGAIN: &str = ", or run the same again with --apply-configs";
 fn lock_journal(journal: &Journal) -> Result<File, Failure> {
     journal.lock().map_err(|error| match error {
         calve_migrate::Error::Disk(calve_disk::Error::InUse { path }) => {
-            let path = escaped(path.as_os_str().as_encoded_bytes());
+            let path = shown(&path);
             let text = format!("{path}: another process carries out a run of this journal");
             Failure::new(Code::InUse, text).next("wait for it, or end it")
         }
@@ -161,7 +195,7 @@ fn place_of(args: &MigrateArgs) -> Result<PathBuf, Failure> {
         },
     };
     if !path.exists() {
-        let text = format!("{}: there is no such journal", path.display());
+        let text = format!("{}: there is no such journal", shown(&path));
         return Err(Failure::new(Code::Failed, text).next("name it with --journal"));
     }
     // A link may bear any name.
@@ -194,7 +228,7 @@ fn undo(args: &MigrateArgs, number: i64, program: &str) -> Result<Code, Failure>
         print::note(program, &format!("family {family} was not taken back: {why}"));
     }
     for path in &undone.left {
-        let path = escaped(path.as_os_str().as_encoded_bytes());
+        let path = shown(path);
         let why = "was changed by somebody else since, and stays: its images are version 1 again";
         print::note(program, &format!("{path}: {why}"));
     }
@@ -204,8 +238,7 @@ fn undo(args: &MigrateArgs, number: i64, program: &str) -> Result<Code, Failure>
             let failed: Vec<_> =
                 failed.map(|(family, why)| json!({ "family": family, "problem": why })).collect();
             let left = undone.left.iter();
-            let left: Vec<_> =
-                left.map(|path| escaped(path.as_os_str().as_encoded_bytes())).collect();
+            let left: Vec<_> = left.map(|path| shown(path)).collect();
             print::json(&json!({
                 "run": number, "images": undone.images, "failed": failed,
                 "configurations-left": left,
@@ -293,7 +326,7 @@ fn list(args: &MigrateArgs) -> Result<Code, Failure> {
             (None, Some(_)) => "done",
             (None, None) => "not done",
         };
-        let plan = escaped(run.plan.as_os_str().as_encoded_bytes());
+        let plan = shown(&run.plan);
         let words: Vec<String> = counts.iter().map(|(word, it)| format!("{it} {word}")).collect();
         text.push_str(&format!("run {}: {state}, {plan}\n", run.number));
         text.push_str(&print::wrapped(&words.join(", "), 4));

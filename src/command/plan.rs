@@ -9,6 +9,7 @@ use std::fs::File;
 use std::io::{BufReader, Write};
 use std::path::Path;
 
+use calve_disk::open::shown;
 use calve_disk::{Named, PendingFile};
 use calve_fleet::{Catalogue, ContentVotes, Hints, Votes};
 use calve_plan::{Damaged, Kept, PathText, Plan, Rate, Reading, Way, Window, Wishes};
@@ -75,7 +76,7 @@ fn make(args: &PlanArgs, catalogue: &Path) -> Result<Plan, Failure> {
     let confirmed = bases::named(args)?;
     let jobs = scan::jobs(args.jobs.as_deref())?;
     if !catalogue.exists() {
-        let text = format!("{}: there is no such catalogue", catalogue.display());
+        let text = format!("{}: there is no such catalogue", shown(catalogue));
         return Err(
             Failure::new(Code::Failed, text).next("calve scan --catalogue FILE FOLDER makes one")
         );
@@ -86,7 +87,7 @@ fn make(args: &PlanArgs, catalogue: &Path) -> Result<Plan, Failure> {
     let read = Unmixed::of(&catalogue)?;
     let catalogue = Catalogue::open_for_reading(&catalogue)?;
     if catalogue.last_scan()?.is_none() {
-        let text = format!("{}: no scan into it was ended", catalogue.path().display());
+        let text = format!("{}: no scan into it was ended", shown(catalogue.path()));
         return Err(Failure::new(Code::Refused, text).next("run the scan to its end first"));
     }
     let flags = signals::install()?;
@@ -157,18 +158,18 @@ fn save(plan: &Plan, path: &Path) -> Result<(), Failure> {
     calve_plan::write(plan, &mut out)
         .and_then(|()| out.flush())
         .and_then(|()| out.get_ref().sync_all())
-        .map_err(|error| not_written(&path.display().to_string(), &error))?;
+        .map_err(|error| not_written(&shown(path), &error))?;
     match pending.take_name(true)? {
         Named::Yes => Ok(()),
         Named::Taken => {
-            let text = format!("{}: exists already", path.display());
+            let text = format!("{}: exists already", shown(path));
             Err(Failure::new(Code::Refused, text).next("name another file with --save"))
         }
     }
 }
 
 fn not_written(what: &str, error: &std::io::Error) -> Failure {
-    Failure::new(Code::Failed, format!("{what}: writing: {error}"))
+    Failure::host(format!("{what}: writing: {error}"), error)
 }
 
 #[cfg(test)]

@@ -5,23 +5,33 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use calve_disk::open::shown;
 use calve_disk::{Named, PendingFile, folder_of};
 use calve_migrate::shard::Shard;
-use calve_report::{Found, Looked, Report, Sources};
+use calve_report::{Found, Looked, Report, Sources, quoted};
 use calve_store::{Kind, ObjectFile};
 
 use crate::args::{ReportArgs, ReportShape};
 use crate::command::migrate::real;
+use crate::command::work;
 use crate::exit::{Code, Failure};
-use crate::store;
+use crate::{print, store};
 
-pub(crate) fn run(args: &ReportArgs) -> Result<Code, Failure> {
+pub(crate) fn run(args: &ReportArgs, program: &str) -> Result<Code, Failure> {
     let _lock = lock(args)?;
     let sources = Sources::open(&args.file, args.journal.as_deref(), args.run).map_err(at_work)?;
     let sources = sources.with_objects(look);
     let report = Report::new(&sources, env!("CARGO_PKG_VERSION"), now())?;
+    let of_workers = work::shards_of(&args.file).filter(|_| report.run().is_none());
+    if let Some((folder, _)) = of_workers.filter(|_| args.journal.is_none()) {
+        let (file, folder) = (quoted(&args.file), quoted(&folder));
+        let text = format!(
+            "this does not tell of what workers have done: calve report --journal {folder} {file} does"
+        );
+        print::note(program, &text);
+    }
     let write = |out: &mut dyn Write| match args.output {
-        ReportShape::Human => Ok(out.write_all(calve_report::human(&report)?.as_bytes())?),
+        ReportShape::Human => Ok(out.write_all(folded(&calve_report::human(&report)?).as_bytes())?),
         ReportShape::Html => calve_report::write_html(&report, out),
         ReportShape::Csv => calve_report::write_csv(&report, out),
         ReportShape::Json => calve_report::write_json(&report, out),
@@ -32,10 +42,7 @@ pub(crate) fn run(args: &ReportArgs) -> Result<Code, Failure> {
         (None, ReportShape::Bagit) => {
             return Err(Failure::usage("a bag is a folder: name a new one with --save"));
         }
-        (Some(folder), ReportShape::Bagit) => {
-            calve_report::write_bag(&report, folder)?;
-            sources.assert_unchanged()?;
-        }
+        (Some(folder), ReportShape::Bagit) => calve_report::write_bag(&report, folder)?,
         (Some(path), _) => save(path, write, &sources)?,
         (None, _) => {
             print_out(write)?;
@@ -44,6 +51,19 @@ pub(crate) fn run(args: &ReportArgs) -> Result<Code, Failure> {
     }
     let is_watched = args.watch_exit && !report.certificate.is_given();
     Ok(if is_watched { Code::Corruption } else { Code::Done })
+}
+
+/// The lines of a report in the width of a terminal, but for commands and names.
+fn folded(text: &str) -> String {
+    let mut folded = String::new();
+    for line in text.lines() {
+        let words = line.trim_start_matches(' ');
+        match words.starts_with("$ ") || words.starts_with("first: ") {
+            true => folded.push_str(&format!("{line}\n")),
+            false => folded.push_str(&print::wrapped(words, line.len() - words.len())),
+        }
+    }
+    folded
 }
 
 /// Looks at an object: what it begins with is asked for.
@@ -96,6 +116,7 @@ fn print_out(
         Err(calve_report::Error::Write(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
             Ok(())
         }
+        Err(calve_report::Error::Write(error)) => Err(Failure::not_printed(&error)),
         done => Ok(done?),
     }
 }
@@ -107,13 +128,18 @@ fn save(
     sources: &Sources,
 ) -> Result<(), Failure> {
     let (mut file, pending) = PendingFile::create(path, false, 0o666)?;
-    write(&mut file)?;
+    write(&mut file).map_err(|error| match error {
+        calve_report::Error::Write(source) => {
+            calve_disk::Error::host("writing the report", path, source).into()
+        }
+        other => Failure::from(other),
+    })?;
     file.sync_all().map_err(|error| calve_disk::Error::host("syncing", path, error))?;
     sources.assert_unchanged()?;
     match pending.take_name(true)? {
         Named::Yes => Ok(()),
         Named::Taken => {
-            let text = format!("{}: exists already", path.display());
+            let text = format!("{}: exists already", shown(path));
             Err(Failure::new(Code::Refused, text).next("name another file with --save"))
         }
     }

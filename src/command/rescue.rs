@@ -6,6 +6,7 @@ use std::fmt::Write;
 use std::path::Path;
 
 use calve_convert::{Phase, Progress};
+use calve_disk::open::shown;
 use calve_disk::units::ClusterSize;
 use calve_disk::{Disk, Finding, Format, folder_of};
 use calve_rescue::{Control, Label, Labelled, Options, Summary, TargetFormat, Totals, rescue};
@@ -195,9 +196,9 @@ fn tell(
     let totals = &summary.totals;
     if listed.is_json {
         let head = json!({
-            "filename": args.file.to_string_lossy(),
-            "target": options.target.to_string_lossy(),
-            "map": options.map.to_string_lossy(),
+            "filename": shown(Path::new(&args.file)),
+            "target": shown(&options.target),
+            "map": shown(&options.map),
             "virtual-size": summary.virtual_size,
             "resumed": summary.is_resumed,
             "bytes": totals_json(totals),
@@ -221,10 +222,6 @@ fn tell(
     ] {
         let _ = writeln!(text, "{word:<8} {bytes:>20} bytes ({})", print::size(bytes));
     }
-    let _ = writeln!(
-        text,
-        "map: {}",
-        calve_disk::open::escaped(options.map.as_os_str().as_encoded_bytes())
-    );
+    let _ = writeln!(text, "map: {}", shown(&options.map));
     print::out(&text)
 }

@@ -13,7 +13,7 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
-use calve_disk::open::escaped;
+use calve_disk::open::shown;
 use calve_fleet::Catalogue;
 use calve_scan::{Event, ForThread, Here, Known, Looker, NothingKnown, ScanOptions, scan};
 use calve_store::Folder;
@@ -301,7 +301,7 @@ fn code(
         }
     };
     for (path, images) in &scanned.removed {
-        let path = escaped(path.as_os_str().as_encoded_bytes());
+        let path = shown(path);
         let images = print::count(*images, "version 1 image", "version 1 images");
         note(&format!("{path}: removed on purpose, as you say: {images}"));
     }
@@ -324,7 +324,7 @@ fn code(
         }
     }
     catalogue.troubles(scanned.number, |trouble| {
-        let path = escaped(trouble.path.as_os_str().as_encoded_bytes());
+        let path = shown(&trouble.path);
         note(&format!("{path}: not looked at: {}", trouble.what));
         Ok::<(), Failure>(())
     })?;

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
-use calve_disk::open::escaped;
+use calve_disk::open::{escaped, shown};
 use calve_sources::{AuditOptions, Event, Finding, Weight, audit, limits};
 use serde_json::{Map, Value, json};
 
@@ -96,8 +96,7 @@ impl Audited {
         match told {
             // A reader who has gone away has seen enough.
             Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-                let text = format!("writing to standard output: {error}");
-                Err(Failure::new(Code::Failed, text))
+                Err(Failure::not_printed(&error))
             }
             _ => Ok(()),
         }
@@ -112,7 +111,7 @@ impl Audited {
     fn human(&self, mut out: impl Write) -> io::Result<()> {
         for (path, finding) in self.all() {
             let Finding { line, column, rule, text } = finding;
-            let path = escaped(path.as_os_str().as_encoded_bytes());
+            let path = shown(path);
             let (does, write) = (rule.statement(), rule.instead());
             writeln!(out, "{path}:{line}:{column}: {rule}: {does}: {write}\n    {text}")?;
         }
@@ -167,7 +166,7 @@ impl Audited {
     /// The code, and what could not be looked into.
     fn code(&self, args: &SourcesArgs, program: &str) -> Code {
         for (path, what) in self.troubles.iter().filter(|_| !args.quiet) {
-            let path = escaped(path.as_os_str().as_encoded_bytes());
+            let path = shown(path);
             print::note(program, &format!("{path}: not looked into: {what}"));
         }
         // What is not listed may be notes, and may be more.

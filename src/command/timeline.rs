@@ -1,6 +1,6 @@
 //! `timeline`: in which order the parts of a file were first written.
 
-use calve_disk::open::escaped;
+use calve_disk::open::shown;
 
 use crate::args::{TimelineArgs, TimelineShape};
 use crate::evidence::Evidence;
@@ -23,7 +23,7 @@ pub(crate) fn run(
     let disk = evidence.opening(&mut request, |request| request.open())?;
     source::announce_upgrades(program, &request, &disk);
     let order = calve_examine::judge(disk.top())?;
-    let name = escaped(disk.path().as_os_str().as_encoded_bytes());
+    let name = shown(disk.path());
     print::note(program, &format!("{name}: {}", order.judgement()));
     print::report(|out| match args.output {
         TimelineShape::Csv => calve_examine::csv(disk.top(), &order, out),

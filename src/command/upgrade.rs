@@ -8,7 +8,7 @@ use std::fmt::Write;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use calve_disk::open::escaped;
+use calve_disk::open::{escaped, shown};
 use calve_disk::{Disk, Format, OpenOptions};
 use calve_upgrade::{InPlace, Options, Plan, Recovered, State, Verify};
 use serde_json::json;
@@ -61,7 +61,7 @@ struct Image {
 
 impl Image {
     fn name(&self) -> String {
-        escaped(self.path.as_os_str().as_encoded_bytes())
+        shown(&self.path)
     }
 
     fn options(&self, args: &UpgradeArgs) -> Result<Options, Failure> {
@@ -133,8 +133,8 @@ fn base_format(args: &UpgradeArgs, program: &str) -> Result<Option<String>, Fail
     {
         let text = format!(
             "{}: its backing file {} has no known format and is recorded as raw; -F says so",
-            args.file.display(),
-            base.path.display()
+            shown(&args.file),
+            shown(&base.path)
         );
         print::note(program, &text);
     }
@@ -151,7 +151,7 @@ fn chain(args: &UpgradeArgs) -> Result<Vec<Image>, Failure> {
         let facts = layer.image.facts();
         let recorded = facts.backing.as_ref().and_then(|backing| backing.format.as_deref());
         if facts.format == Format::Qcow2 && recorded == Some("qcow") && !going_back {
-            let name = layer.path.display();
+            let name = shown(&layer.path);
             let text = format!("{name}: records that its backing file is version 1");
             return Err(Failure::new(Code::Refused, text).next(
                 "upgrade the base alone, then qemu-img rebase -u -F qcow2 -b BASE what records it",
@@ -170,7 +170,7 @@ fn chain(args: &UpgradeArgs) -> Result<Vec<Image>, Failure> {
     }
     if images.is_empty() {
         let what = if going_back { "undo record" } else { "version 1 image" };
-        let text = format!("{}: its chain has no {what}", args.file.display());
+        let text = format!("{}: its chain has no {what}", shown(&args.file));
         return Err(Failure::new(Code::Refused, text).next("there is nothing to do"));
     }
     Ok(images)
@@ -237,14 +237,14 @@ fn settle_first(image: &Image, args: &UpgradeArgs, program: &str) -> Result<(), 
 }
 
 fn upgraded_already(image: &Image) -> Failure {
-    let text = format!("{}: was upgraded already", image.path.display());
+    let text = format!("{}: was upgraded already", shown(&image.path));
     Failure::new(Code::Refused, text)
         .next("--undo takes that back, and --release removes the undo record")
 }
 
 fn written_since(image: &Image) -> Failure {
     let text =
-        format!("{}: has an undo record, and is not as that record left it", image.path.display());
+        format!("{}: has an undo record, and is not as that record left it", shown(&image.path));
     Failure::new(Code::Refused, text)
         .next("--release removes the record, or remove it yourself where it is another file's")
 }
@@ -254,7 +254,7 @@ fn note(program: &str, args: &UpgradeArgs, image: &Image, plan: &Plan) {
     if args.quiet {
         return;
     }
-    let name = image.path.display();
+    let name = shown(&image.path);
     let names = std::fs::metadata(&image.path).map_or(1, |metadata| metadata.nlink());
     if names > 1 {
         let text = format!("{name}: has {names} names, and the undo record is beside this one");
@@ -306,7 +306,7 @@ fn recovered(image: &Image, outcome: Recovered, args: &UpgradeArgs, program: &st
         Recovered::InUse => ("in-use", "is upgraded, and was written to since"),
     };
     if outcome == Recovered::Kept && !args.quiet {
-        let name = image.path.display();
+        let name = shown(&image.path);
         print::note(program, &format!("{name}: what the upgrade appended stays in it, unused"));
     }
     image.told(done, text)

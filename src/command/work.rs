@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use calve_migrate::shard::{self, Agreed, Head, Shard, Status, Total};
 use calve_migrate::{Journal, RunRecord, Summary};
+use calve_report::quoted;
 use serde_json::json;
 
 use crate::args::{Shape, WorkArgs};
@@ -38,8 +39,11 @@ pub(crate) fn run(args: &WorkArgs, program: &str) -> Result<Code, Failure> {
     std::fs::create_dir_all(&folder)
         .map_err(|error| Failure::from(calve_disk::Error::host("making", &folder, error)))?;
     let agreed = Agreed { plan_digest, shards: shard.count, by: args.by.into() };
-    agreed.keep(&folder).map_err(|error| {
-        Failure::from(error).next("name another folder with --journals, or say as many as before")
+    agreed.keep(&folder).map_err(|error| match Failure::from(error) {
+        refused @ Failure { code: Code::Refused, .. } => {
+            refused.next("name another folder with --journals, or say as many as before")
+        }
+        other => other,
     })?;
     let held = shard.lock(&folder).map_err(|error| match error {
         error @ calve_migrate::Error::Disk(calve_disk::Error::InUse { .. }) => {
@@ -81,11 +85,19 @@ pub(crate) fn run(args: &WorkArgs, program: &str) -> Result<Code, Failure> {
 
 /// The command that goes on with a shard.
 fn again(args: &WorkArgs, Shard { index, count }: Shard) -> String {
-    let mut text = format!("calve work --plan {} --shard {index}/{count}", args.plan.display());
+    let mut text = format!("calve work --plan {} --shard {index}/{count}", quoted(&args.plan));
     if let Some(folder) = &args.journals {
-        text.push_str(&format!(" --journals {}", folder.display()));
+        text.push_str(&format!(" --journals {}", quoted(folder)));
     }
     text
+}
+
+/// The folder of a plan's journals, where none is named and workers have carried it out, and the plan's
+/// digest by which they agreed.
+pub(crate) fn shards_of(plan: &Path) -> Option<(PathBuf, String)> {
+    let folder = beside(plan);
+    let agreed = Agreed::of(&folder).ok()?;
+    Some((folder, agreed.plan_digest))
 }
 
 /// The folder of a plan's journals, where none is named.
@@ -149,7 +161,7 @@ fn tell(
 ) -> Result<(), Failure> {
     match args.carry.output {
         Shape::Human if args.carry.quiet => Ok(()),
-        Shape::Human => print::out(&carry::line(&format!("shard {shard}"), summary)),
+        Shape::Human => print::out(&carry::line(&format!("shard {shard}"), summary, 0)),
         Shape::Json => {
             let mut document = json!({
                 "shard": shard.index, "shards": shard.count, "status": status, "total": total,

@@ -6,7 +6,7 @@ use std::process::ExitStatus;
 use std::time::Duration;
 
 use calve_confine::Limits;
-use calve_disk::open::escaped;
+use calve_disk::open::shown;
 use calve_disk::{Finding, Rule};
 use nix::sys::signal::Signal;
 
@@ -66,7 +66,7 @@ fn by_signal(number: i32, limits: Limits) -> String {
 
 /// A worker's death as an error, for verbs without a report of their own.
 pub(crate) fn told(death: &Death) -> Result<Code, Failure> {
-    let path = escaped(death.path.as_os_str().as_encoded_bytes());
+    let path = shown(&death.path);
     let text = format!("{path}: {}: {}", Death::FINDING, death.how);
     Err(Failure::new(Code::Damaged, text).next(Rule::WorkerDied.next()))
 }

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use calve_disk::open::shown;
 use calve_disk::units::GuestOffset;
 
 /// The result of everything here that can fail.
@@ -15,7 +16,7 @@ pub enum Error {
     #[error(transparent)]
     Disk(#[from] calve_disk::Error),
     /// Source bytes are lost, and nobody asked to go on without them.
-    #[error("{}: {count} lost ranges, {bytes} bytes", path.display())]
+    #[error("{}: {count} lost ranges, {bytes} bytes", shown(path))]
     Lost {
         /// The source.
         path: PathBuf,
@@ -29,7 +30,7 @@ pub enum Error {
         at_least: bool,
     },
     /// The target exists, or is one of the sources, or cannot take the disk.
-    #[error("{}: {why}", path.display())]
+    #[error("{}: {why}", shown(path))]
     Target {
         /// The target.
         path: PathBuf,
@@ -37,7 +38,7 @@ pub enum Error {
         why: String,
     },
     /// The result does not read as the source did.
-    #[error("{}: differs from the source at guest byte {at}", path.display())]
+    #[error("{}: differs from the source at guest byte {at}", shown(path))]
     Mismatch {
         /// The result, which was removed.
         path: PathBuf,

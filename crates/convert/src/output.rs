@@ -6,6 +6,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use calve_disk::open::shown;
 use calve_disk::open::{FileIdentity, lock_for_writing};
 use calve_disk::units::HostOffset;
 use calve_disk::{
@@ -228,7 +229,7 @@ fn refuse_own_source(target: &Path, disks: &[&Disk]) -> Result<()> {
     match layers.find(|layer| layer.identity() == Some(identity)) {
         Some(layer) => Err(Error::Target {
             path: target.to_owned(),
-            why: format!("is the same file as the source {}", layer.path.display()),
+            why: format!("is the same file as the source {}", shown(&layer.path)),
         }),
         None => Ok(()),
     }

@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::finding::Finding;
+use crate::open::shown;
 use crate::storage::Storage;
 use crate::units::HostOffset;
 
@@ -18,7 +19,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[non_exhaustive]
 pub enum Error {
     /// The host failed: look at the device, the permissions, the free space.
-    #[error("{}: {doing}{}: {source}", path.display(), place(*at))]
+    #[error("{}: {doing}{}: {source}", shown(path), place(*at))]
     Io {
         /// What was being done, as in "reading the L2 table".
         doing: &'static str,
@@ -30,7 +31,7 @@ pub enum Error {
         source: io::Error,
     },
     /// The file is not of the format that was expected: name another format or another file.
-    #[error("{}: not {expected}; {resembles}", path.display())]
+    #[error("{}: not {expected}; {resembles}", shown(path))]
     NotThisFormat {
         /// The file.
         path: PathBuf,
@@ -40,7 +41,7 @@ pub enum Error {
         resembles: String,
     },
     /// The file uses something that is not supported, named.
-    #[error("{}: {what}", path.display())]
+    #[error("{}: {what}", shown(path))]
     Unsupported {
         /// The file.
         path: PathBuf,
@@ -48,7 +49,7 @@ pub enum Error {
         what: String,
     },
     /// The file breaks a rule so that it cannot be opened or read on.
-    #[error("{}: {finding}", path.display())]
+    #[error("{}: {finding}", shown(path))]
     Broken {
         /// The file.
         path: PathBuf,
@@ -56,7 +57,7 @@ pub enum Error {
         finding: Finding,
     },
     /// It could be done, but is not done unless the caller asks for it in so many words.
-    #[error("{}: {why}", path.display())]
+    #[error("{}: {why}", shown(path))]
     Refused {
         /// The file.
         path: PathBuf,
@@ -64,7 +65,7 @@ pub enum Error {
         why: String,
     },
     /// A passphrase is missing or wrong.
-    #[error("{}: {why}", path.display())]
+    #[error("{}: {why}", shown(path))]
     Key {
         /// The encrypted file.
         path: PathBuf,
@@ -72,7 +73,7 @@ pub enum Error {
         why: String,
     },
     /// A backing file is missing, not what it should be, or not allowed.
-    #[error("{}: {why}", overlay.display())]
+    #[error("{}: {why}", shown(overlay))]
     Base {
         /// The overlay that names it.
         overlay: PathBuf,
@@ -80,13 +81,13 @@ pub enum Error {
         why: String,
     },
     /// Another process has the file open and could change it, or must not be disturbed.
-    #[error("{}: in use by another process", path.display())]
+    #[error("{}: in use by another process", shown(path))]
     InUse {
         /// The file.
         path: PathBuf,
     },
     /// The file changed while it was read: what was read may be of two ages.
-    #[error("{}: changed while it was read", path.display())]
+    #[error("{}: changed while it was read", shown(path))]
     Changed {
         /// The file.
         path: PathBuf,

@@ -27,7 +27,7 @@ use crate::pending::folder_of;
 use crate::status::Status;
 use crate::storage::{HostFile, Storage};
 
-pub use base::escaped;
+pub use base::{escaped, shown};
 pub use elsewhere::{Elsewhere, Place};
 pub use file::open_for_reading;
 pub use lock::{expect_lingering_locks, is_in_use, lock_for_reading, lock_for_writing};
@@ -298,7 +298,7 @@ impl Opening<'_> {
         let overlay = self.layers.last().map_or(path, |layer| &layer.path).to_owned();
         let why = format!(
             "its backing file {} is already part of the chain: the chain never ends",
-            escaped(path.as_os_str().as_encoded_bytes())
+            shown(path)
         );
         Err(Error::Base { overlay, why })
     }
@@ -369,7 +369,7 @@ impl Opening<'_> {
         }
         let file = open_for_reading(&path).map_err(|source| Error::Base {
             overlay: overlay(),
-            why: format!("the base given for it, {}, cannot be opened: {source}", path.display()),
+            why: format!("the base given for it, {}, cannot be opened: {source}", shown(&path)),
         })?;
         self.add(file, path, format, true)
     }

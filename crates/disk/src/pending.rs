@@ -8,7 +8,7 @@ use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
 use crate::error::{Error, Result};
@@ -168,11 +168,19 @@ pub fn may_replace(target: &Path) -> Result<()> {
     }
 }
 
-/// Gives a file the name `to` in the same folder, where nothing bears it.
+/// Gives a file or a folder the name `to` in the same folder, where nothing bears it.
 fn rename_new(folder: &File, from: &OsStr, to: &OsStr) -> std::result::Result<(), Errno> {
     match rustix::fs::renameat_with(folder, from, folder, to, RenameFlags::NOREPLACE) {
-        // A file system that cannot rename without replacing can still link without it.
         Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
+            let status = rustix::fs::statat(folder, from, AtFlags::SYMLINK_NOFOLLOW)?;
+            if FileType::from_raw_mode(status.st_mode).is_dir() {
+                // A folder takes the place of nothing but an empty folder.
+                return match rustix::fs::renameat(folder, from, folder, to) {
+                    Err(Errno::NOTEMPTY | Errno::NOTDIR) => Err(Errno::EXIST),
+                    done => done,
+                };
+            }
+            // A file system that cannot rename without replacing can still link without it.
             rustix::fs::linkat(folder, from, folder, to, AtFlags::empty())?;
             rustix::fs::unlinkat(folder, from, AtFlags::empty())
         }
@@ -180,7 +188,7 @@ fn rename_new(folder: &File, from: &OsStr, to: &OsStr) -> std::result::Result<()
     }
 }
 
-/// Gives the finished file `from` the name `target` in the same folder, where nothing bears it,
+/// Gives the finished file or folder `from` the name `target` in the same folder, where nothing bears it,
 /// and returns when that is on the medium.
 ///
 /// # Errors

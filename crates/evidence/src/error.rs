@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use calve_disk::open::shown;
+
 /// The result of everything here that can fail.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -13,7 +15,7 @@ pub enum Error {
     #[error(transparent)]
     Disk(#[from] calve_disk::Error),
     /// The log may not be written under this name.
-    #[error("{}: {why}", path.display())]
+    #[error("{}: {why}", shown(path))]
     Refused {
         /// The log.
         path: PathBuf,

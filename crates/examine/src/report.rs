@@ -6,7 +6,7 @@ mod picture;
 use std::io::{self, Write};
 use std::path::Path;
 
-use calve_disk::open::escaped;
+use calve_disk::open::shown;
 use calve_disk::{Error, Image, Result};
 use serde_json::{Value, json};
 
@@ -27,7 +27,7 @@ pub struct Report<'a> {
 impl Report<'_> {
     /// The file's name as harmless text.
     fn name(&self) -> String {
-        escaped(self.image.storage().path().as_os_str().as_encoded_bytes())
+        shown(self.image.storage().path())
     }
 }
 

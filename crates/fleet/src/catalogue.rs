@@ -1,6 +1,7 @@
 //! The catalogue: what scans have found, one row for each file and for each image in an archive,
 //! in a file of SQLite. Rows are streamed: memory does not depend on how many there are.
 
+mod full;
 mod known;
 mod reading;
 mod row;
@@ -12,10 +13,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use calve_scan::{Class, ScanOptions};
-use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, params};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 
 use crate::error::{Error, Result};
 
+pub use full::is_full;
 pub use reading::{Counted, Scan, Written, connect_for_reading, connect_temporary};
 pub use row::Row;
 pub use run::{Ended, Run};
@@ -415,6 +417,6 @@ fn connect(path: &Path, flags: OpenFlags) -> Result<Connection> {
 }
 
 fn failed(path: &Path, source: rusqlite::Error) -> Error {
-    let is_full = source.sqlite_error_code() == Some(ErrorCode::DiskFull);
+    let is_full = is_full(&source, path);
     Error::Catalogue { path: path.to_owned(), source, is_full }
 }

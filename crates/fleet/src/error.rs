@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use calve_disk::open::shown;
+
 /// The result of everything here that can fail.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -10,7 +12,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[non_exhaustive]
 pub enum Error {
     /// The catalogue cannot be read or written: look at its file, its folder, the free space.
-    #[error("{}: the catalogue: {source}", path.display())]
+    #[error("{}: the catalogue: {source}", shown(path))]
     Catalogue {
         /// The catalogue's file.
         path: PathBuf,
@@ -20,7 +22,7 @@ pub enum Error {
         is_full: bool,
     },
     /// The file is no catalogue, or one of another version: name another.
-    #[error("{}: {what}", path.display())]
+    #[error("{}: {what}", shown(path))]
     Foreign {
         /// The file.
         path: PathBuf,
@@ -28,7 +30,7 @@ pub enum Error {
         what: String,
     },
     /// The base that somebody named for an overlay cannot be it: name another.
-    #[error("{}: its base cannot be {}: {what}", overlay.display(), base.display())]
+    #[error("{}: its base cannot be {}: {what}", shown(overlay), shown(base))]
     Confirmed {
         /// The overlay.
         overlay: PathBuf,

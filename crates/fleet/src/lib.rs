@@ -14,7 +14,7 @@ mod families;
 
 pub use catalogue::{
     Catalogue, Counted, Ended, OnDisk, Row, Run, Scan, Totals, Trouble, Which, Written,
-    connect_for_reading, connect_temporary, log_ahead,
+    connect_for_reading, connect_temporary, is_full, log_ahead,
 };
 pub use error::{Error, Result};
 pub use families::{

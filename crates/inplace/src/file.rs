@@ -7,17 +7,27 @@ use std::path::{Path, PathBuf};
 use calve_disk::open::{lock_for_reading, lock_for_writing};
 use calve_disk::{Error, HostFile, Result, Storage, StorageMut};
 use rustix::fs::OFlags;
+use rustix::io::Errno;
 
 /// Opens the file at `path` for writing, so that nobody else may, and says where it really is: a
-/// link is followed, since notes are kept beside the file itself.
+/// link is followed, since notes are kept beside the file itself. Reading it changes no access time
+/// where the host allows that.
 ///
 /// # Errors
 /// [`Error::InUse`] where somebody else has it open, and [`Error::Refused`] where it is no
 /// regular file: a device cannot become longer.
 pub fn open_for_writing(path: &Path) -> Result<(HostFile, PathBuf)> {
     opened(path, lock_for_writing, |real| {
-        let nonblocking = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
-        File::options().read(true).write(true).custom_flags(nonblocking).open(real)
+        let open = |flags: OFlags| {
+            let flags = i32::try_from(flags.bits()).unwrap_or_default();
+            File::options().read(true).write(true).custom_flags(flags).open(real)
+        };
+        match open(OFlags::NONBLOCK | OFlags::NOATIME) {
+            Err(error) if error.raw_os_error() == Some(Errno::PERM.raw_os_error()) => {
+                open(OFlags::NONBLOCK)
+            }
+            done => done,
+        }
     })
 }
 

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use calve_disk::open::shown;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -9,7 +10,7 @@ use crate::journal::{Journal, sealed, unsealed};
 
 /// A note cannot be read, written or removed, or is none of the kind wanted.
 #[derive(Debug, thiserror::Error)]
-#[error("{}: {why}", path.display())]
+#[error("{}: {why}", shown(path))]
 pub struct NoteError {
     /// The note.
     pub path: PathBuf,

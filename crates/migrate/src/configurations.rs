@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::sync::Mutex;
 
 use calve_disk::Format;
+use calve_disk::open::shown;
 use calve_plan::{Image, Plan};
 use calve_references::{Change, Changes, Note, Rewritten, Storages, kind_of, limits, rewrite};
 
@@ -78,7 +79,7 @@ impl Configurations {
         if let Some(path) = is_storages.next() {
             found.storages = read(path)?.unwrap_or_default();
             if let Some(other) = is_storages.next() {
-                let why = format!("is the second file of storages, after {}", path.display());
+                let why = format!("is the second file of storages, after {}", shown(path));
                 return Err(Error::refused(other, why));
             }
         }

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use calve_disk::open::shown;
+
 /// The result of everything here that can fail.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -28,7 +30,7 @@ pub enum Error {
     #[error(transparent)]
     References(#[from] calve_references::Error),
     /// An image is not as it should be: not the file of the plan, or not as it was left.
-    #[error("{}: {why}", path.display())]
+    #[error("{}: {why}", shown(path))]
     Changed {
         /// The image.
         path: PathBuf,
@@ -36,7 +38,7 @@ pub enum Error {
         why: String,
     },
     /// It is not done as things stand.
-    #[error("{}: {why}", path.display())]
+    #[error("{}: {why}", shown(path))]
     Refused {
         /// The file it is about.
         path: PathBuf,
@@ -44,13 +46,13 @@ pub enum Error {
         why: String,
     },
     /// A disk does not read as it did before.
-    #[error("{}: reads otherwise than before it was upgraded", path.display())]
+    #[error("{}: reads otherwise than before it was upgraded", shown(path))]
     Mismatch {
         /// The image.
         path: PathBuf,
     },
     /// A hook did not end well.
-    #[error("{}: the hook {hook} {what}", path.display())]
+    #[error("{}: the hook {hook} {what}", shown(path))]
     Hook {
         /// The image.
         path: PathBuf,
@@ -60,12 +62,14 @@ pub enum Error {
         what: String,
     },
     /// The journal cannot be read or written: nothing goes on without it.
-    #[error("{}: the journal: {source}", path.display())]
+    #[error("{}: the journal: {source}", shown(path))]
     Journal {
         /// Its file.
         path: PathBuf,
         /// What SQLite says.
         source: rusqlite::Error,
+        /// Whether there is no room for it.
+        is_full: bool,
     },
     /// Something failed, and so did taking back what was done: the next run goes on from there, and
     /// nothing is lost.
@@ -167,6 +171,11 @@ impl Error {
         Self::Disk(calve_disk::Error::host(doing, path, source))
     }
 
+    pub(crate) fn journal(path: &Path, source: rusqlite::Error) -> Self {
+        let is_full = calve_fleet::is_full(&source, path);
+        Self::Journal { path: path.to_owned(), source, is_full }
+    }
+
     /// What it is about.
     pub fn cause(&self) -> Cause {
         match self {
@@ -191,6 +200,7 @@ impl Error {
             Self::Refused { .. } => Cause::Refused,
             Self::Mismatch { .. } => Cause::Mismatch,
             Self::Hook { .. } => Cause::Hook,
+            Self::Journal { is_full: true, .. } => Cause::NoSpace,
             Self::Journal { .. } => Cause::Host,
             Self::HalfWay { failure, .. }
             | Self::Unreturned(failure)

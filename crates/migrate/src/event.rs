@@ -30,7 +30,7 @@ pub enum Event<'a> {
         /// The configuration.
         path: &'a Path,
     },
-    /// A hook said a line on standard error, where that is told.
+    /// A hook said a line, where that is told.
     Said {
         /// The family's number.
         family: u64,

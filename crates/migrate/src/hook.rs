@@ -2,6 +2,7 @@
 
 mod ear;
 
+use std::io::PipeReader;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -44,8 +45,8 @@ pub struct Hooks {
     pub before: Option<String>,
     /// When all images of its family are migrated.
     pub after: Option<String>,
-    /// Whether what they say on standard error is told as events, within bounds, rather than written
-    /// to that of this program.
+    /// Whether what they say on standard output and standard error is told as events, within bounds,
+    /// rather than written to standard error of this program.
     pub are_heard: bool,
 }
 
@@ -72,6 +73,8 @@ fn call(
 ) -> Result<()> {
     let path = &image.path.0;
     let failed = |what: String| Error::Hook { path: path.clone(), hook, what };
+    let (ears, [said, complained]) =
+        outputs(tell.is_some()).map_err(|error| failed(format!("could not be heard: {error}")))?;
     calve_disk::open::expect_lingering_locks();
     let mut child = Command::new("/bin/sh")
         .args(["-c", command])
@@ -80,9 +83,8 @@ fn call(
         .env("CALVE_FAMILY", image.family.to_string())
         .env("CALVE_RUN", site.run.to_string())
         .stdin(Stdio::null())
-        // What it says is no part of what this program prints.
-        .stdout(Stdio::null())
-        .stderr(if tell.is_some() { Stdio::piped() } else { Stdio::inherit() })
+        .stdout(said)
+        .stderr(complained)
         // What it starts is ended with it.
         .process_group(0)
         .spawn()
@@ -95,7 +97,7 @@ fn call(
         };
         tell.into_iter().for_each(|tell| tell(&event));
     };
-    let ear = child.stderr.take().map(|pipe| Ear::new(pipe, &told)).transpose();
+    let ear = ears.map(|pipe| Ear::new(pipe, &told)).transpose();
     let ended = match ear {
         Ok(mut ear) => {
             let ended = ended(&mut child, site.stop, ear.as_mut());
@@ -113,6 +115,16 @@ fn call(
             Err(failed("uses the terminal, which a hook may not; it was ended".into()))
         }
     }
+}
+
+/// Where a command's standard output and standard error lead to: to standard error of this program,
+/// since neither is part of what this program prints, or both into a pipe that is listened to.
+fn outputs(are_heard: bool) -> std::io::Result<(Option<PipeReader>, [Stdio; 2])> {
+    if !are_heard {
+        return Ok((None, [std::io::stderr().into(), Stdio::inherit()]));
+    }
+    let (reader, writer) = std::io::pipe()?;
+    Ok((Some(reader), [writer.try_clone()?.into(), writer.into()]))
 }
 
 /// How a command ended.

@@ -79,7 +79,7 @@ impl Journal {
     }
 
     fn open_as(path: &Path, is_alone: bool) -> Result<Self> {
-        let failed = |source| Error::Journal { path: path.to_owned(), source };
+        let failed = |source| Error::journal(path, source);
         let connection = Connection::open(path).map_err(failed)?;
         let prepare = || {
             connection.busy_timeout(PATIENCE)?;
@@ -103,7 +103,7 @@ impl Journal {
     /// # Errors
     /// [`Error::Journal`].
     pub fn open_for_reading(path: &Path) -> Result<Option<Self>> {
-        let failed = |source| Error::Journal { path: path.to_owned(), source };
+        let failed = |source| Error::journal(path, source);
         let connection = calve_fleet::connect_for_reading(path).map_err(failed)?;
         let sql = "SELECT count(*) FROM sqlite_schema WHERE name = 'migrated_image'";
         let count: i64 = connection.query_row(sql, [], |row| row.get(0)).map_err(failed)?;
@@ -138,7 +138,7 @@ impl Journal {
     }
 
     fn failed(&self, source: rusqlite::Error) -> Error {
-        Error::Journal { path: self.path.clone(), source }
+        Error::journal(&self.path, source)
     }
 
     /// The run of the plan with this digest that is not taken back, or else a new one.

@@ -6,13 +6,14 @@
 use std::path::Path;
 
 use calve_disk::Format;
-use calve_disk::open::escaped;
+use calve_disk::open::{escaped, shown};
 use calve_fleet::{Broken, Edge, Evidence, Family as Found, How, Row, Why};
 use calve_scan::Class;
 
 use crate::cost;
 use crate::plan::{Damaged, Family, Image, Kept, PathText, Stamp, Strategy, Way, Wishes};
 use crate::survey::{Surveyed, Surveyor, Tables};
+use crate::volume;
 
 /// Why an overlay gets another name of its base.
 const MOVED: &str = "its base is a guess, by what they hold: look at its disk afterwards";
@@ -113,7 +114,7 @@ impl Members<'_> {
                 format!("the base of {overlay}, {base}, is missing: find it, and scan its folder")
             }
             (Why::Missing, Some(candidate)) => {
-                let may_be = escaped(candidate.path.as_os_str().as_encoded_bytes());
+                let may_be = shown(&candidate.path);
                 if self.rows[broken.overlay].is_object() {
                     return beside(&overlay, &may_be);
                 }
@@ -165,7 +166,26 @@ impl Members<'_> {
             };
             fates.push(fate);
         }
-        Ok(fates)
+        match fates.iter().enumerate().find_map(|(place, fate)| self.stuck(place, fate)) {
+            Some(obstacle) => Err(obstacle),
+            None => Ok(fates),
+        }
+    }
+
+    /// Why the original of an image cannot go where originals are kept.
+    fn stuck(&self, place: usize, fate: &Fate) -> Option<String> {
+        let Kept::Folder(folder) = &self.wishes.kept else { return None };
+        let row = &self.rows[place];
+        let is_moved = fate.strategy.replaces() || fate.strategy == Strategy::Quarantine;
+        let is_stuck = is_moved && !row.is_object() && volume::is_elsewhere(&row.path, &folder.0);
+        is_stuck.then(|| {
+            format!(
+                "{} cannot be kept in {}, which is on another file system: --keep-originals takes a \
+                 folder on its own, or says beside",
+                name(row),
+                shown(&folder.0)
+            )
+        })
     }
 
     /// The fate of a file that is not version 1.
@@ -248,7 +268,13 @@ impl Members<'_> {
                 Fate::new(Strategy::Upgrade, reason)
             }
             Way::Reflink if row.is_object() => Fate::new(Strategy::Upgrade, CLONES),
-            Way::Reflink => Fate::new(Strategy::Reflink, "a clone shares its blocks"),
+            Way::Reflink => match volume::without_clones(&row.path) {
+                None => Fate::new(Strategy::Reflink, "a clone shares its blocks"),
+                Some(kind) => {
+                    let reason = format!("{kind} has no clones: only tables are written");
+                    Fate::new(Strategy::Upgrade, reason)
+                }
+            },
             Way::Convert | Way::Flatten => {
                 let reason = self.and_original(row, "gets clusters of 64 KiB".into());
                 Fate::new(Strategy::Convert, reason)
@@ -362,7 +388,7 @@ fn is_recorded(evidence: &Evidence) -> bool {
 
 fn name(row: &Row) -> String {
     let path: &Path = &row.path;
-    escaped(path.as_os_str().as_encoded_bytes())
+    shown(path)
 }
 
 /// The format that an overlay records of its base, where that is not version 1.

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use calve_disk::open::shown;
+
 /// The result of everything here that can fail.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -13,7 +15,7 @@ pub enum Error {
     #[error(transparent)]
     Fleet(#[from] calve_fleet::Error),
     /// The plan's file cannot be read or written.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {source}", shown(path))]
     Host {
         /// The plan's file.
         path: PathBuf,
@@ -21,7 +23,7 @@ pub enum Error {
         source: std::io::Error,
     },
     /// A line is not one of a plan: mend it, or make the plan anew.
-    #[error("{}, line {line}: {what}", path.display())]
+    #[error("{}, line {line}: {what}", shown(path))]
     Line {
         /// The plan's file.
         path: PathBuf,

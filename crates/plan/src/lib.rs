@@ -20,6 +20,7 @@ mod make;
 mod plan;
 mod shard;
 mod survey;
+mod volume;
 mod window;
 
 pub use cost::Rate;

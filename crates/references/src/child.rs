@@ -7,7 +7,7 @@ mod record;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use calve_disk::open::escaped;
+use calve_disk::open::{escaped, shown};
 use calve_disk::units::{HostOffset, SECTOR, in_memory};
 use calve_disk::{Error as DiskError, Format, StorageMut};
 use calve_inplace::{FileJournal, Journal, NoteKind, UNDO_RECORD, note, size_of, sync};
@@ -61,7 +61,7 @@ impl Child {
         if record.symlink_metadata().is_ok() {
             return Err(Error::Refused {
                 path: path.to_owned(),
-                why: format!("can still be what it was before its upgrade: {}", record.display()),
+                why: format!("can still be what it was before its upgrade: {}", shown(&record)),
                 next: "take the upgrade back, or give that up with `calve upgrade --release`",
             });
         }

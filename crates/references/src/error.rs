@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use calve_disk::open::shown;
+
 /// The result of everything here that can fail.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -13,7 +15,7 @@ pub enum Error {
     #[error(transparent)]
     Disk(#[from] calve_disk::Error),
     /// A configuration cannot be understood.
-    #[error("{}: line {line}: {why}", path.display())]
+    #[error("{}: line {line}: {why}", shown(path))]
     Unreadable {
         /// The configuration.
         path: PathBuf,
@@ -23,7 +25,7 @@ pub enum Error {
         why: String,
     },
     /// It is not done as things stand.
-    #[error("{}: {why}", path.display())]
+    #[error("{}: {why}", shown(path))]
     Refused {
         /// The file.
         path: PathBuf,
@@ -37,7 +39,7 @@ pub enum Error {
     Record(#[from] calve_inplace::NoteError),
     /// Something failed, and so did taking back what was done. The note is still there, and says
     /// what the header was.
-    #[error("{}: {failure}; it could not be taken back at once: {second}", path.display())]
+    #[error("{}: {failure}; it could not be taken back at once: {second}", shown(path))]
     HalfWay {
         /// The overlay.
         path: PathBuf,

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use calve_disk::open::shown;
+
 /// The result of everything here that can fail.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -13,7 +15,7 @@ pub enum Error {
     #[error(transparent)]
     Disk(#[from] calve_disk::Error),
     /// Copies do not fit on the file system.
-    #[error("{}: needs {needed} bytes more, and its file system has {free}", path.display())]
+    #[error("{}: needs {needed} bytes more, and its file system has {free}", shown(path))]
     NoSpace {
         /// The image.
         path: PathBuf,
@@ -27,7 +29,7 @@ pub enum Error {
     Record(#[from] calve_inplace::NoteError),
     /// Something failed, and so did taking back what was done. The note is still there, and the
     /// image is sound.
-    #[error("{}: {failure}; it could not be taken back at once: {second}", path.display())]
+    #[error("{}: {failure}; it could not be taken back at once: {second}", shown(path))]
     HalfWay {
         /// The image.
         path: PathBuf,

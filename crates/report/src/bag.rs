@@ -1,11 +1,13 @@
 //! A bag (RFC 8493): the report in all its shapes as the payload, with SHA-512 of each file.
 
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
 use calve_disk::folder_of;
 use sha2::{Digest, Sha512};
+use tempfile::TempDir;
 
 use crate::error::{Error, Result};
 use crate::report::Report;
@@ -22,44 +24,90 @@ const PAYLOAD: [(&str, Shape); 5] = [
     ("data/report.json", crate::write_json),
 ];
 
-/// Makes a new folder that is a bag. Its declaration is written last: without one it is none.
+/// A bag in the making: a folder beside the one that is asked for, removed when dropped.
+struct Bag<'a> {
+    made: TempDir,
+    /// What it will be called, and is called where something fails.
+    target: &'a Path,
+}
+
+/// Makes a new folder that is a bag, which bears its name when it is whole.
 ///
 /// # Errors
-/// [`Error::Refused`] where something bears the folder's name; what the host says, and the journal.
+/// [`Error::Refused`] where something bears the folder's name; [`Error::Changed`] where somebody
+/// wrote to what the report rests on; what the host says, and the journal.
 pub fn write_bag(report: &Report<'_>, folder: &Path) -> Result<()> {
-    std::fs::create_dir(folder).map_err(|error| match error.kind() {
-        std::io::ErrorKind::AlreadyExists => Error::refused(folder, "exists already"),
-        _ => Error::host("making the folder", folder, error),
-    })?;
-    let data = folder.join("data");
-    std::fs::create_dir(&data).map_err(|error| Error::host("making the folder", &data, error))?;
+    let bag = Bag::begin(folder)?;
     let (mut manifest, mut octets) = (String::new(), 0);
     for (name, shape) in PAYLOAD {
-        let (digest, length) = file(folder, name, |out| shape(report, out))?;
+        let (digest, length) = bag.file(name, |out| shape(report, out))?;
         octets += length;
         manifest.push_str(&format!("{digest}  {name}\n"));
     }
     let mut tags = String::new();
     for (name, content) in [
         ("bag-info.txt", info(report, octets)),
-        ("manifest-sha512.txt", manifest),
         ("bagit.txt", "BagIt-Version: 1.0\nTag-File-Character-Encoding: UTF-8\n".into()),
+        ("manifest-sha512.txt", manifest),
     ] {
-        // The manifest of tags has the digest of the declaration, and so is written before it.
-        let digest = hexadecimal(&Sha512::digest(content.as_bytes()));
+        let (digest, _) = bag.file(name, |out| Ok(out.write_all(content.as_bytes())?))?;
         tags.push_str(&format!("{digest}  {name}\n"));
-        if name == "bagit.txt" {
-            let tags = std::mem::take(&mut tags);
-            file(folder, "tagmanifest-sha512.txt", |out| Ok(out.write_all(tags.as_bytes())?))?;
+    }
+    bag.file("tagmanifest-sha512.txt", |out| Ok(out.write_all(tags.as_bytes())?))?;
+    report.sources().assert_unchanged()?;
+    bag.take_name()
+}
+
+impl<'a> Bag<'a> {
+    fn begin(target: &'a Path) -> Result<Self> {
+        if target.symlink_metadata().is_ok() {
+            return Err(Error::refused(target, "exists already"));
         }
-        file(folder, name, |out| Ok(out.write_all(content.as_bytes())?))?;
+        let failed = |error| Error::host("making the folder", target, error);
+        let name = target.file_name().ok_or_else(|| Error::refused(target, "is no name"))?;
+        let mut start = std::ffi::OsString::from(".");
+        start.push(name);
+        start.push(".calve-");
+        let made = tempfile::Builder::new()
+            .prefix(&start)
+            .permissions(Permissions::from_mode(0o777))
+            .tempdir_in(folder_of(target))
+            .map_err(failed)?;
+        std::fs::create_dir(made.path().join("data")).map_err(failed)?;
+        Ok(Self { made, target })
     }
-    for folder in [&data, folder, folder_of(folder)] {
-        File::open(folder)
-            .and_then(|folder| folder.sync_all())
-            .map_err(|error| Error::host("syncing the folder", folder, error))?;
+
+    /// Writes a file, and returns its digest and its length.
+    fn file(
+        &self,
+        name: &str,
+        write: impl FnOnce(&mut dyn Write) -> Result<()>,
+    ) -> Result<(String, u64)> {
+        let failed = |error| Error::host("writing", &self.target.join(name), error);
+        let file = File::create_new(self.made.path().join(name)).map_err(failed)?;
+        let mut out =
+            Digesting { file: std::io::BufWriter::new(file), digest: Sha512::new(), length: 0 };
+        write(&mut out).map_err(|error| match error {
+            Error::Write(source) => failed(source),
+            other => other,
+        })?;
+        let Digesting { file, digest, length } = out;
+        let file = file.into_inner().map_err(|error| failed(error.into_error()))?;
+        file.sync_all().map_err(failed)?;
+        Ok((hexadecimal(&digest.finalize()), length))
     }
-    Ok(())
+
+    fn take_name(self) -> Result<()> {
+        for folder in [&*self.made.path().join("data"), self.made.path()] {
+            File::open(folder)
+                .and_then(|folder| folder.sync_all())
+                .map_err(|error| Error::host("syncing the folder", self.target, error))?;
+        }
+        calve_disk::give_name(self.made.path(), self.target)?;
+        // What bears its name is no longer to be removed.
+        let _ = self.made.keep();
+        Ok(())
+    }
 }
 
 fn info(report: &Report<'_>, octets: u64) -> String {
@@ -83,27 +131,6 @@ fn write_disks(report: &Report<'_>, out: &mut dyn Write) -> Result<()> {
         let Some(digest) = row.digest() else { return Ok(()) };
         Ok(writeln!(out, "{digest}  {}", text::name(row.path()))?)
     })
-}
-
-/// Writes a file, and returns its digest and its length.
-fn file(
-    folder: &Path,
-    name: &str,
-    write: impl FnOnce(&mut dyn Write) -> Result<()>,
-) -> Result<(String, u64)> {
-    let path: PathBuf = folder.join(name);
-    let failed = |error| Error::host("writing", &path, error);
-    let file = File::create_new(&path).map_err(failed)?;
-    let mut out =
-        Digesting { file: std::io::BufWriter::new(file), digest: Sha512::new(), length: 0 };
-    write(&mut out).map_err(|error| match error {
-        Error::Write(source) => Error::host("writing", &path, source),
-        other => other,
-    })?;
-    let Digesting { file, digest, length } = out;
-    let file = file.into_inner().map_err(|error| failed(error.into_error()))?;
-    file.sync_all().map_err(failed)?;
-    Ok((hexadecimal(&digest.finalize()), length))
 }
 
 fn hexadecimal(bytes: &[u8]) -> String {

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use calve_disk::open::shown;
+
 /// The result of everything here that can fail.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -21,8 +23,11 @@ pub enum Error {
     /// What is gathered for a report could not be kept meanwhile.
     #[error("keeping what is gathered for the report: {0}")]
     Gathered(#[from] rusqlite::Error),
+    /// What is saved could not be given its name.
+    #[error(transparent)]
+    Disk(#[from] calve_disk::Error),
     /// The host failed.
-    #[error("{}: {doing}: {source}", path.display())]
+    #[error("{}: {doing}: {source}", shown(path))]
     Host {
         /// What was being done.
         doing: &'static str,
@@ -32,13 +37,13 @@ pub enum Error {
         source: std::io::Error,
     },
     /// What the report rests on was written to meanwhile.
-    #[error("{}: was written to while the report was made", path.display())]
+    #[error("{}: was written to while the report was made", shown(path))]
     Changed {
         /// The file.
         path: PathBuf,
     },
     /// It cannot be told as things stand.
-    #[error("{}: {why}", path.display())]
+    #[error("{}: {why}", shown(path))]
     Refused {
         /// The file it is about.
         path: PathBuf,

@@ -5,7 +5,8 @@ use crate::report::Report;
 use crate::text;
 
 /// The report as lines: what came of the images, what failed, whether any version 1 image remains,
-/// and what to type next.
+/// and what to type next. Lines may be long: those of commands begin with `$`, those of names with
+/// `first:`, and neither may be folded.
 ///
 /// # Errors
 /// What keeping what was gathered says.
@@ -20,6 +21,17 @@ pub fn human(report: &Report<'_>) -> Result<String> {
         lines.push(format!("run {}: began {}, {ended}", run.number, text::moment(run.began)));
     } else {
         lines.push("no run yet".into());
+    }
+    let ended = report.certificate.rests_on.iter().map(|it| it.scan.ended);
+    match (ended.clone().min(), ended.max()) {
+        (Some(first), Some(last)) if first == last => {
+            lines.push(format!("as of the scan of {}", text::moment(first)));
+        }
+        (Some(first), Some(last)) => {
+            let (first, last) = (text::moment(first), text::moment(last));
+            lines.push(format!("as of scans from {first} to {last}"));
+        }
+        _ => {}
     }
     for (outcome, sum) in &report.outcomes {
         lines.push(format!("{:>8}  {}", sum.count, outcome.statement()));

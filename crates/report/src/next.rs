@@ -197,7 +197,7 @@ fn work(plan: &str, folder: &Path, agreed: &Agreed) -> String {
 
 /// A path as a word of a shell command; `$'...'`, as bash and zsh have it, where a character would
 /// not show what it is.
-pub(crate) fn quoted(path: &Path) -> String {
+pub fn quoted(path: &Path) -> String {
     let bytes = path.as_os_str().as_bytes();
     let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/._-+=:@%,".contains(byte);
     if text::hex(path).is_some() {

@@ -128,6 +128,10 @@ impl<'a> Report<'a> {
         Ok(report)
     }
 
+    pub(crate) fn sources(&self) -> &Sources {
+        self.sources
+    }
+
     /// The run, if there was one.
     pub fn run(&self) -> Option<&RunRecord> {
         self.sources.run.as_ref()

@@ -1,7 +1,7 @@
 //! What a report rests on: the catalogue of scans, the journal of migrations, the plan.
 
 use std::fs::File;
-use std::io::{BufReader, Read, Seek};
+use std::io::{BufReader, ErrorKind, Read, Seek};
 use std::path::{Path, PathBuf};
 
 use calve_fleet::{Catalogue, Written};
@@ -69,9 +69,14 @@ impl Sources {
             None => file.to_owned(),
             Some(named) => named.catalogue.clone(),
         };
-        let path = path
-            .canonicalize()
-            .map_err(|error| Error::host("looking for the catalogue", &path, error))?;
+        let path = path.canonicalize().map_err(|error| match error.kind() {
+            ErrorKind::NotFound if named.is_some() => Error::refused(
+                &path,
+                "is gone, and the plan was made from it: scan its folders into it again, and make \
+                 another plan",
+            ),
+            _ => Error::host("looking for the catalogue", &path, error),
+        })?;
         let journal_path = journal.unwrap_or(&path);
         let mut before = vec![(path.clone(), written(&path)?)];
         let catalogue = Catalogue::open_for_reading(&path)?;

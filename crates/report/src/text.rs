@@ -3,13 +3,13 @@
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use calve_disk::open::escaped;
+use calve_disk::open::shown;
 use jiff::Timestamp;
 
 /// A path as text that turns nothing round and hides nothing: control bytes, bytes that are no
 /// UTF-8 and what turns the direction of writing are escapes.
 pub(crate) fn name(path: &Path) -> String {
-    escaped(path.as_os_str().as_bytes())
+    shown(path)
 }
 
 /// The bytes of a path in hexadecimal, where its text does not say which they are.

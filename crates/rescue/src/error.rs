@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use calve_disk::Error as DiskError;
+use calve_disk::open::shown;
 
 /// The result of a rescue.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -15,7 +16,7 @@ pub enum Error {
     #[error(transparent)]
     Disk(#[from] DiskError),
     /// The map file is none, or one of another rescue.
-    #[error("{}: {why}", path.display())]
+    #[error("{}: {why}", shown(path))]
     Map {
         /// The map file.
         path: PathBuf,
@@ -24,7 +25,7 @@ pub enum Error {
     },
     /// Something bears the target's name, or its working name, and no map says that it is this
     /// rescue's.
-    #[error("{}: {why}", path.display())]
+    #[error("{}: {why}", shown(path))]
     Target {
         /// The file that is there.
         path: PathBuf,

@@ -3,6 +3,7 @@
 use calve_disk::formats::qcow1::Qcow1Image;
 use calve_disk::formats::qcow2::Qcow2Image;
 use calve_disk::open::Likeness;
+use calve_disk::open::shown;
 use calve_disk::{Error, Finding, HostErrors, Image, Storage};
 
 use crate::class::Class;
@@ -27,7 +28,7 @@ pub(crate) fn seen(
     around: Around,
 ) -> Seen {
     let mut seen = Seen::nothing(Class::Damaged, size);
-    let prefix = format!("{}: ", storage.path().display());
+    let prefix = format!("{}: ", shown(storage.path()));
     let format = match likeness {
         Likeness::Qcow(1) => "qcow",
         Likeness::Qcow(2 | 3) => "qcow2",

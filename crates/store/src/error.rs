@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use calve_disk::Error as DiskError;
+use calve_disk::open::shown;
 
 /// The result of everything here that can fail.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -11,7 +12,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 /// What went wrong, told without anything that is secret: no signature, no key, no answer of the
 /// server but its code.
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("{}: {doing} {why}", path.display())]
+#[error("{}: {doing} {why}", shown(path))]
 pub struct Error {
     /// What the caller can do about it.
     pub kind: Kind,

@@ -6,6 +6,7 @@ use std::io::Read;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+use calve_disk::open::shown;
 use zeroize::Zeroizing;
 
 use crate::credentials::{Credentials, Origin};
@@ -208,7 +209,7 @@ fn read(path: &Path) -> Result<Option<String>, String> {
     match read() {
         Ok(text) => Ok(Some(text)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(format!("{} cannot be read: {error}", path.display())),
+        Err(error) => Err(format!("{} cannot be read: {error}", shown(path))),
     }
 }
 

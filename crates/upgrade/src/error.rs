@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use calve_disk::open::shown;
+
 /// The result of everything here that can fail.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -13,7 +15,7 @@ pub enum Error {
     #[error(transparent)]
     Disk(#[from] calve_disk::Error),
     /// It is not done as things stand.
-    #[error("{}: {why}", path.display())]
+    #[error("{}: {why}", shown(path))]
     Refused {
         /// The image.
         path: PathBuf,
@@ -23,7 +25,7 @@ pub enum Error {
         next: &'static str,
     },
     /// The new tables do not fit on the file system.
-    #[error("{}: needs {needed} bytes more, and its file system has {free}", path.display())]
+    #[error("{}: needs {needed} bytes more, and its file system has {free}", shown(path))]
     NoSpace {
         /// The image.
         path: PathBuf,
@@ -33,7 +35,7 @@ pub enum Error {
         free: u64,
     },
     /// The upgraded image did not read as the old one; it was made the old one again.
-    #[error("{}: {why}", path.display())]
+    #[error("{}: {why}", shown(path))]
     Mismatch {
         /// The image.
         path: PathBuf,
@@ -45,7 +47,7 @@ pub enum Error {
     Record(#[from] calve_inplace::NoteError),
     /// Something failed, and so did taking back what was done. The undo record is still there,
     /// and nothing is lost.
-    #[error("{}: {failure}; it could not be taken back at once: {second}", path.display())]
+    #[error("{}: {failure}; it could not be taken back at once: {second}", shown(path))]
     HalfWay {
         /// The image.
         path: PathBuf,

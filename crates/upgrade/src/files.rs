@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use calve_disk::open::open_for_reading;
+use calve_disk::open::shown;
 use calve_disk::{Disk, Error as DiskError, HostFile, Named, PendingFile, Storage, folder_of};
 use calve_inplace::{FileJournal, FoundNote, Journal, UNDO_RECORD, note};
 
@@ -143,7 +144,7 @@ pub fn reflink_to(
         path: target.to_owned(),
         what: format!(
             "cannot share blocks with {}: {}; upgrade that in place, or convert it",
-            source.path().display(),
+            shown(source.path()),
             std::io::Error::from(error)
         ),
     })?;

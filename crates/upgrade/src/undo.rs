@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicBool;
 
 use calve_disk::formats::qcow1::Qcow1Image;
 use calve_disk::formats::qcow2::Qcow2Image;
+use calve_disk::open::shown;
 use calve_disk::units::{ClusterSize, HostOffset, in_memory};
 use calve_disk::{Error as DiskError, Image, Storage, StorageMut};
 use calve_inplace::{Journal, note, size_of, sync};
@@ -190,7 +191,7 @@ fn free_held(storage: &Arc<dyn StorageMut>, record: &Record) -> Result<u64> {
 fn required(storage: &Arc<dyn StorageMut>, journal: &dyn Journal) -> Result<Record> {
     Record::read(journal)?.ok_or_else(|| Error::Refused {
         path: storage.path().to_owned(),
-        why: format!("has no undo record: there is no {}", journal.path().display()),
+        why: format!("has no undo record: there is no {}", shown(journal.path())),
         next: "look at how the name is spelled, and whether the record was moved",
     })
 }

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use calve_disk::open::shown;
 use calve_disk::units::HostOffset;
 use calve_disk::{Error as DiskError, Storage, StorageMut};
 use calve_inplace::{Journal, free_room, note, set_size, size_of, sync};
@@ -38,7 +39,7 @@ pub(crate) fn run(
     if Record::read(journal)?.is_some() {
         return Err(Error::Refused {
             path: storage.path().to_owned(),
-            why: format!("has an undo record already, {}", journal.path().display()),
+            why: format!("has an undo record already, {}", shown(journal.path())),
             next: "settle that first, with --recover, --undo or --release",
         });
     }

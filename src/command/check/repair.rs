@@ -4,6 +4,7 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Arc;
 
+use calve_disk::open::shown;
 use calve_disk::{Format, StorageMut};
 use calve_inplace::FileJournal;
 use calve_repair::{RECORD, Scope};
@@ -55,11 +56,11 @@ fn refuse(args: &CheckArgs, path: &Path) -> Result<(), Failure> {
     let request = Request::new(&args.file, args.format.as_deref(), false, &args.open)?;
     let format = open(&request)?.top().facts().format;
     if format != Format::Qcow1 {
-        let text = format!("{}: {format} is not repaired here", path.display());
+        let text = format!("{}: {format} is not repaired here", shown(path));
         return Err(Failure::new(Code::Unsupported, text).next("qemu-img check -r does that"));
     }
     if FoundRecord::beside(path).is_some() {
-        let text = format!("{}: an upgrade of it is not settled", path.display());
+        let text = format!("{}: an upgrade of it is not settled", shown(path));
         return Err(Failure::new(Code::Refused, text)
             .next("calve upgrade --recover, --undo or --release settles it"));
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::Path;
 
-use calve_disk::open::escaped;
+use calve_disk::open::{escaped, shown};
 use calve_disk::{Checked, Facts, Finding, Format, Rule, Weight};
 use calve_repair::{Mend, Mended};
 use serde_json::{Map, Value, json};
@@ -103,7 +103,7 @@ impl<'a> Report<'a> {
 
     fn begin_document(&mut self, path: &Path, format: &str) {
         self.images += 1;
-        let name = escaped(path.as_os_str().as_encoded_bytes());
+        let name = shown(path);
         let format = escaped(format.as_bytes());
         if self.is_json() {
             let separator = if self.images > 1 { ",\n" } else { "" };

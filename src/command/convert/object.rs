@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use calve_convert::{Summary, Unnamed};
+use calve_disk::open::shown;
 use calve_disk::{Disk, Storage};
 use calve_store::{Condition, Error, Kind, Object, ObjectName, Traffic, Upload, pieces};
 
@@ -37,7 +38,7 @@ impl ObjectTarget {
             |path: &Path| ObjectName::parse(path).is_ok_and(|name| name == *object.name());
         let is_source = |disk: &Disk| disk.layers().iter().any(|layer| is_target(&layer.path));
         if sources.iter().any(is_source) {
-            let text = format!("{}: is the same object as a source", target.display());
+            let text = format!("{}: is the same object as a source", shown(target));
             return Err(Failure::new(Code::Refused, text).next("name another target"));
         }
         if !args.force && store::is_there(&object, program)? {

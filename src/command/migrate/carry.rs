@@ -58,6 +58,10 @@ fn settings(args: &CarryArgs) -> Result<Settings, Failure> {
     };
     let rate = args.rate_limit.as_deref();
     let rate = rate.map(|rate| size::parse("--rate-limit", rate)).transpose()?;
+    if rate == Some(0) {
+        return Err(Failure::usage("--rate-limit: 0 bytes a second is no rate")
+            .next("leave it away for no limit; --control pauses a run"));
+    }
     Ok(Settings { is_paused: false, jobs, per_device, rate })
 }
 
@@ -167,8 +171,16 @@ fn is_now(window: Window) -> bool {
     window.holds(minute.unsigned_abs())
 }
 
-/// A run as a line for people; `of` says which.
-pub(crate) fn line(of: &str, summary: &Summary) -> String {
+/// A run as a line for people; `of` says which, and `left` how many version 1 images are not meant.
+pub(crate) fn line(of: &str, summary: &Summary, left: u64) -> String {
+    if [summary.done, summary.known, summary.failures(), summary.left] == [0; 4] {
+        let left = match left {
+            0 => String::new(),
+            1 => ": 1 image is left as it is".into(),
+            left => format!(": {left} images are left as they are"),
+        };
+        return print::wrapped(&format!("{of}: nothing to do{left}"), 0);
+    }
     let mut line = format!("{of}: {} migrated", print::families(summary.done));
     for (count, what) in [
         (summary.known, "were before"),

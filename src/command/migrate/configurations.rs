@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-use calve_disk::open::escaped;
+use calve_disk::open::shown;
 use calve_disk::{PendingFile, may_replace};
 use calve_migrate::{Configurations, Journal};
 use calve_plan::Plan;
@@ -95,5 +95,5 @@ impl Patch {
 }
 
 fn name(path: &Path) -> String {
-    escaped(path.as_os_str().as_encoded_bytes())
+    shown(path)
 }

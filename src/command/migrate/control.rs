@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use calve_disk::open::shown;
 use calve_migrate::{Dials, Settings};
 use serde_json::json;
 
@@ -37,7 +38,7 @@ impl Listener {
             Ok(Self { listener, path: path.to_owned() })
         });
         bound.map_err(|error| {
-            let text = format!("{}: listening: {error}", path.display());
+            let text = format!("{}: listening: {error}", shown(path));
             Failure::new(Code::Refused, text)
                 .next("name another: each run and each worker has its own")
         })
@@ -140,7 +141,9 @@ pub(super) fn change(mut settings: Settings, word: &str, value: Option<&str>) ->
         ("jobs", Some(_)) => settings.jobs = count()?,
         ("per-device", Some(_)) => settings.per_device = count()?,
         ("rate", Some("none")) => settings.rate = None,
-        ("rate", Some(rate)) => settings.rate = Some(size::parse("rate", rate).ok()?),
+        ("rate", Some(rate)) => {
+            settings.rate = Some(size::parse("rate", rate).ok().filter(|rate| *rate > 0)?);
+        }
         _ => return None,
     }
     Some(settings)
@@ -162,6 +165,7 @@ mod tests {
             ("jobs", Some("0")),
             ("jobs", Some("65")),
             ("rate", Some("fast")),
+            ("rate", Some("0")),
             ("pause", Some("1")),
             ("go", None),
         ] {

@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use calve_disk::PendingFile;
-use calve_disk::open::escaped;
+use calve_disk::open::{escaped, shown};
 use calve_migrate::{Event, Outcome, Summary};
 use calve_plan::{Family, Plan};
 use jiff::Timestamp;
@@ -195,7 +195,7 @@ impl Teller {
         }
         let (program, first) = (&self.program, |family: &Family| {
             let path = family.images.last().map(|image| &image.path.0);
-            path.map(|path| escaped(path.as_os_str().as_encoded_bytes())).unwrap_or_default()
+            path.map(|path| shown(path)).unwrap_or_default()
         });
         match event {
             Event::Ended { family, outcome: Outcome::Failed { problem, .. }, .. } => {
@@ -207,16 +207,16 @@ impl Teller {
                     0 => String::new(),
                     bytes => format!(", {bytes} bytes are missing"),
                 };
-                let images = family.images.len();
+                let images = print::images(u64::try_from(family.images.len()).unwrap_or(u64::MAX));
                 let text = format!(
-                    "{program}: family {} of {images}, {}: migrated in {seconds:.1} s{missing}",
+                    "{program}: family {} ({images}), {}: migrated in {seconds:.1} s{missing}",
                     family.number,
                     first(family)
                 );
                 (self.is_shown || !missing.is_empty()).then_some(text)
             }
             Event::Followed { family, path } => {
-                let path = escaped(path.as_os_str().as_encoded_bytes());
+                let path = shown(path);
                 self.is_shown.then(|| format!("{program}: {path} follows family {family}"))
             }
             Event::Halted { why } => Some(format!("{program}: {why}")),
@@ -292,8 +292,7 @@ fn document(event: &Event<'_>) -> Value {
     match event {
         Event::Began { family } => {
             let images = family.images.iter();
-            let images: Vec<String> =
-                images.map(|image| escaped(image.path.0.as_os_str().as_encoded_bytes())).collect();
+            let images: Vec<String> = images.map(|image| shown(&image.path.0)).collect();
             json!({ "event": "began", "family": family.number, "images": images })
         }
         Event::Ended { family, outcome, seconds } => {
@@ -319,11 +318,11 @@ fn document(event: &Event<'_>) -> Value {
             document
         }
         Event::Followed { family, path } => {
-            let path = escaped(path.as_os_str().as_encoded_bytes());
+            let path = shown(path);
             json!({ "event": "followed", "family": family, "configuration": path })
         }
         Event::Said { family, path, hook, line, cut } => {
-            let path = escaped(path.as_os_str().as_encoded_bytes());
+            let path = shown(path);
             let mut document = json!({
                 "event": "said", "family": family, "image": path, "hook": hook,
                 "line": escaped(line),
@@ -334,7 +333,7 @@ fn document(event: &Event<'_>) -> Value {
             document
         }
         Event::Unsaid { family, path, hook, lines } => {
-            let path = escaped(path.as_os_str().as_encoded_bytes());
+            let path = shown(path);
             json!({
                 "event": "said", "family": family, "image": path, "hook": hook,
                 "left-out-lines": lines,

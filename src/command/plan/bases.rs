@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use calve_disk::Error as DiskError;
-use calve_disk::open::escaped;
+use calve_disk::open::{escaped, shown};
 use calve_fleet::Confirmed;
 
 use crate::args::PlanArgs;
@@ -29,7 +29,7 @@ pub(super) fn named(args: &PlanArgs) -> Result<Vec<Confirmed>, Failure> {
         for (number, line) in bytes.split(|byte| *byte == b'\n').enumerate() {
             let line = line.strip_suffix(b"\r").unwrap_or(line);
             if !line.is_empty() && !line.starts_with(b"#") {
-                named.push(pair(line, &format!("{}: line {}", path.display(), number + 1))?);
+                named.push(pair(line, &format!("{}: line {}", shown(path), number + 1))?);
             }
         }
     }
@@ -44,7 +44,7 @@ fn read(path: &Path) -> Result<Vec<u8>, Failure> {
         .map_err(|error| Failure::from(DiskError::host("reading the bases", path, error)))?;
     match u64::try_from(bytes.len()).is_ok_and(|length| length <= MOST) {
         true => Ok(bytes),
-        false => Err(Failure::usage(format!("{}: is longer than 32 MiB", path.display()))
+        false => Err(Failure::usage(format!("{}: is longer than 32 MiB", shown(path)))
             .next("name OVERLAY=BASE in its lines, in several files for several plans")),
     }
 }

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use calve_disk::open::escaped;
-use calve_plan::{Family, Image, Plan};
+use calve_disk::open::shown;
+use calve_plan::{Family, Image, Plan, Total};
 
 use crate::print::{self, wrapped};
 
@@ -12,11 +12,17 @@ use crate::print::{self, wrapped};
 const INDENT: usize = 24;
 
 pub(super) fn of(plan: &Plan) -> String {
+    if plan.families.is_empty() {
+        return wrapped("Nothing to do: the catalogue has no version 1 image.", 0);
+    }
     let mut text = format!("{:<12}{:>9}  {}\n", "WHAT", "EXTRA", "IMAGE");
     for family in &plan.families {
         text.push_str(&of_family(family));
     }
     text.push('\n');
+    if !plan.families.iter().any(Family::is_migrated) {
+        return text + &wrapped(&nothing_to_do(&plan.total), 0);
+    }
     let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
     for image in plan.families.iter().flat_map(|family| &family.images) {
         *counts.entry(image.strategy.word()).or_default() += 1;
@@ -55,12 +61,21 @@ pub(super) fn of(plan: &Plan) -> String {
     text
 }
 
+/// That a plan leaves all images, and how many.
+fn nothing_to_do(total: &Total) -> String {
+    match total.version1 {
+        1 => "Nothing to do: 1 version 1 image is left as it is.".into(),
+        left => format!("Nothing to do: {left} version 1 images are left as they are."),
+    }
+}
+
 /// A family: its images, and a reason once where they share it.
 fn of_family(family: &Family) -> String {
     let mut text = String::new();
     let mut told: Option<&str> = None;
     if family.images.len() > 1 {
-        let _ = writeln!(text, "family {} of {}:", family.number, family.images.len());
+        let images = print::images(u64::try_from(family.images.len()).unwrap_or(u64::MAX));
+        let _ = writeln!(text, "family {} ({images}):", family.number);
     }
     for image in &family.images {
         text.push_str(&of_image(image));
@@ -74,7 +89,7 @@ fn of_family(family: &Family) -> String {
 
 fn of_image(image: &Image) -> String {
     let extra = if image.extra > 0 { print::size(image.extra) } else { String::new() };
-    let name = escaped(image.path.0.as_os_str().as_encoded_bytes());
+    let name = shown(&image.path.0);
     format!("{:<12}{extra:>9}  {name}\n", image.strategy.word())
 }
 

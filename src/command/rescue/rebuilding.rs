@@ -4,7 +4,8 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
-use calve_disk::open::{Through, escaped};
+use calve_disk::open::Through;
+use calve_disk::open::shown;
 use calve_disk::units::GuestRange;
 use calve_disk::{Disk, Judgement, Storage};
 use calve_rebuild::{Patched, Patches, Rebuilt, Search, find_base, find_passphrase, is_clear};
@@ -89,11 +90,11 @@ fn rebuild(mut source: Patched, steps: Steps) -> calve_disk::Result<(Patched, Ac
 /// What a map of ddrescue's says of the source.
 fn source_map(path: &Path) -> Result<MapFile, Failure> {
     let text = std::fs::read_to_string(path).map_err(|error| {
-        let text = format!("{}: reading the map: {error}", path.display());
+        let text = format!("{}: reading the map: {error}", shown(path));
         Failure::new(Code::Failed, text)
     })?;
     MapFile::parse(&text).map_err(|error| {
-        let text = format!("{}: {error}", path.display());
+        let text = format!("{}: {error}", shown(path));
         Failure::new(Code::Refused, text).next("name the map that ddrescue made of this file")
     })
 }
@@ -109,7 +110,7 @@ pub(super) fn search(
     let overlay = request.open()?;
     let search = Search { force_share: args.open.force_share, ..Search::default() };
     let candidates = find_base(&overlay, folder, &search)?;
-    let name = |path: &Path| escaped(path.as_os_str().as_encoded_bytes());
+    let name = |path: &Path| shown(path);
     if let (true, Some(best)) = (is_clear(&candidates), candidates.first()) {
         print::note(program, &format!("{}: taken as the base", name(&best.path)));
         request.take_base(best.path.clone(), best.format);
@@ -133,7 +134,7 @@ pub(super) fn try_passphrases(
     program: &str,
 ) -> Result<(), Failure> {
     let failed = |error: std::io::Error| {
-        Failure::new(Code::Failed, format!("{}: reading the list: {error}", list.display()))
+        Failure::new(Code::Failed, format!("{}: reading the list: {error}", shown(list)))
     };
     let lines = || {
         let file = std::fs::File::open(list).map_err(failed)?;
@@ -154,14 +155,14 @@ pub(super) fn try_passphrases(
     let Some(found) = found else {
         let text = format!(
             "{}: none of {} passphrases makes more than noise of the disk",
-            list.display(),
+            shown(list),
             tried.tried
         );
         return Err(Failure::new(Code::Key, text)
             .next("add others to the list: only the first 16 bytes of each count"));
     };
     if let Some(number) = tried.number {
-        print::note(program, &format!("{}: line {number} is the passphrase", list.display()));
+        print::note(program, &format!("{}: line {number} is the passphrase", shown(list)));
     }
     request.take_passphrase(calve_disk::codec::aes::Passphrase::new(found));
     Ok(())

@@ -1,6 +1,6 @@
 //! Rows and families as JSON, and rows as CSV.
 
-use calve_disk::open::escaped;
+use calve_disk::open::{escaped, shown};
 use calve_fleet::{Broken, Candidate, Edge, Evidence, Family, How, Member, Row, Why};
 use calve_scan::{Counted, ImageFacts};
 use serde_json::{Map, Value, json};
@@ -193,7 +193,7 @@ pub(super) fn csv_of(row: &Row, known: i64) -> String {
     let findings: Vec<String> =
         row.seen.findings.iter().map(|it| format!("{} {}", it.rule, it.count)).collect();
     let fields = [
-        escaped(row.path.as_os_str().as_encoded_bytes()),
+        shown(&row.path),
         bytes(row.member.as_ref()),
         row.seen.class.word().to_owned(),
         text(image.map(|image| &image.format)),

@@ -2,7 +2,7 @@
 
 use std::io::{self, BufWriter, Write};
 
-use calve_disk::open::escaped;
+use calve_disk::open::shown;
 use calve_fleet::{
     Catalogue, Error as FleetError, Family, Hints, OnDisk, Row, Totals, Which, families,
 };
@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::{Scanned, record, table};
 use crate::args::{ScanArgs, ScanShape};
-use crate::exit::{Code, Failure};
+use crate::exit::Failure;
 use crate::print::of_kind;
 use table::Table;
 
@@ -25,10 +25,7 @@ impl From<io::Error> for End {
     fn from(error: io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::BrokenPipe => Self::Gone,
-            _ => {
-                let text = format!("writing to standard output: {error}");
-                Self::Failed(Failure::new(Code::Failed, text))
-            }
+            _ => Self::Failed(Failure::not_printed(&error)),
         }
     }
 }
@@ -189,6 +186,6 @@ fn on_disk_object(disk: OnDisk) -> Value {
 }
 
 fn trouble_object(trouble: &calve_fleet::Trouble) -> Value {
-    let path = escaped(trouble.path.as_os_str().as_encoded_bytes());
+    let path = shown(&trouble.path);
     json!({ "filename": path, "what": trouble.what })
 }

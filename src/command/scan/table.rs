@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use calve_disk::open::escaped;
+use calve_disk::open::{escaped, shown};
 use calve_fleet::{Candidate, Evidence, Family, How, OnDisk, Row, Totals, Why};
 use calve_scan::{Class, ImageFacts};
 
@@ -43,7 +43,7 @@ impl Table {
     fn name(&self, path: &Path, member: Option<&[u8]>) -> String {
         let below = self.folder.as_ref().and_then(|folder| path.strip_prefix(folder).ok());
         let path = below.filter(|below| !below.as_os_str().is_empty()).unwrap_or(path);
-        let path = escaped(path.as_os_str().as_encoded_bytes());
+        let path = shown(path);
         match member {
             Some(member) => format!("{path}: {}", escaped(member)),
             None => path,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use calve_disk::Error as DiskError;
+use calve_disk::open::shown;
 use calve_inplace::{Journal, UNDO_RECORD};
 use calve_store::{Draft, Error, Kind, Object, ObjectFile, ObjectJournal, ObjectName};
 use calve_upgrade::{InPlace, State};
@@ -50,7 +51,7 @@ impl Drafted {
             let text = format!(
                 "{}: was not allowed to be read, and is taken to be missing; who may list the \
                  bucket (s3:ListBucket) is told",
-                self.journal.path().display()
+                shown(self.journal.path())
             );
             print::note(program, &text);
         }
@@ -137,12 +138,12 @@ fn copied(
     stop: &AtomicBool,
 ) -> Result<Told, Failure> {
     if !store::is_object(target) {
-        let text = format!("{}: is a file, and shares nothing with an object", target.display());
+        let text = format!("{}: is a file, and shares nothing with an object", shown(target));
         return Err(Failure::new(Code::Unsupported, text).next("convert makes a file of an object"));
     }
     let new = store::object(target)?;
     if new.name() == store::object(&image.path)?.name() {
-        let text = format!("{}: is the image itself", target.display());
+        let text = format!("{}: is the image itself", shown(target));
         return Err(Failure::new(Code::Refused, text).next("name another target"));
     }
     if store::is_there(&new, program)? {
@@ -153,8 +154,7 @@ fn copied(
     let plan = InPlace::of_clone(Arc::clone(&drafted.draft) as Arc<_>)
         .upgrade(&image.options(args)?, stop)?;
     if plan.backing.is_some() && !is_beside {
-        let text =
-            format!("{}: would look for its backing file in another place", target.display());
+        let text = format!("{}: would look for its backing file in another place", shown(target));
         return Err(Failure::new(Code::Refused, text)
             .next("name a target beside the image, in the same bucket"));
     }

@@ -7,6 +7,7 @@ use calve_convert::{
     Base, Cache, Control, Copying, Options as ConvertOptions, Placement, Qcow2Options, Salvage,
     TargetFormat,
 };
+use calve_disk::open::shown;
 use calve_disk::{Disk, Format, OpenOptions};
 use calve_upgrade::Plan;
 
@@ -36,9 +37,10 @@ pub(super) fn run(image: &Image, plan: &Plan, args: &UpgradeArgs) -> Result<(), 
         ..OpenOptions::default()
     };
     // A link stays one: what it leads to is replaced.
-    let path = image.path.canonicalize().map_err(|error| {
-        Failure::new(Code::Failed, format!("{}: {error}", image.path.display()))
-    })?;
+    let path = image
+        .path
+        .canonicalize()
+        .map_err(|error| Failure::new(Code::Failed, format!("{}: {error}", shown(&image.path))))?;
     let disk = Disk::open(&image.path, &open)?;
     let base = match &plan.backing {
         None => None,

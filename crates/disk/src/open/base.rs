@@ -37,6 +37,12 @@ pub fn escaped(name: &[u8]) -> String {
     text
 }
 
+/// A path as it stands in whatever is told of a file: harmless as [`escaped`] makes it, and so that names
+/// that differ in bytes that are no text can be told apart.
+pub fn shown(path: &Path) -> String {
+    escaped(path.as_os_str().as_bytes())
+}
+
 /// Where one overlay's base is looked for.
 pub(super) struct Search<'a> {
     /// The top image, whose folder is allowed.
@@ -89,7 +95,7 @@ impl Search<'_> {
     }
 
     fn error(&self, name: &Path, fact: &str) -> Error {
-        let name = escaped(name.as_os_str().as_bytes());
+        let name = shown(name);
         Error::Base {
             overlay: self.overlay.to_owned(),
             why: format!("its backing file {name} {fact}"),

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::{Evidence, Graph, How, Why, candidates, names};
 use crate::catalogue::{Catalogue, Row};
 use crate::error::{Error, Result};
+use calve_disk::open::shown;
 
 /// That an overlay lies on a base, as somebody says who knows it: both by paths of the catalogue.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -24,7 +25,7 @@ impl Confirmed {
     /// A file of the catalogue, of which this is one name.
     fn found(&self, catalogue: &Catalogue, path: &Path) -> Result<Row> {
         catalogue.find(path, &[])?.ok_or_else(|| {
-            self.refused(format!("no scan into this catalogue has met {}", path.display()))
+            self.refused(format!("no scan into this catalogue has met {}", shown(path)))
         })
     }
 }
@@ -55,7 +56,7 @@ pub(super) fn resolved(
         if let Some((other, row)) = resolved.get(number)
             && row.id != base.id
         {
-            let what = format!("{} is named as its base too", other.base.display());
+            let what = format!("{} is named as its base too", shown(&other.base));
             return Err(named.refused(what));
         }
         resolved.insert(*number, (named.clone(), base));
@@ -79,7 +80,7 @@ impl Graph {
             }
             return Err(named.refused(format!(
                 "at the name that the overlay has recorded lies {}, which QEMU takes",
-                own.path.display()
+                shown(&own.path)
             )));
         }
         let of_overlay = |broken: &super::Broken| broken.overlay == overlay.member;

@@ -1,7 +1,6 @@
-//! What a command says on standard error while it runs: line by line, and no more than so much.
+//! What a command says while it runs: line by line, and no more than so much.
 
-use std::io::{ErrorKind, Read};
-use std::process::ChildStderr;
+use std::io::{ErrorKind, PipeReader, Read};
 
 /// The longest line that is told as a whole, in bytes.
 const MAX_LINE: usize = 1024;
@@ -28,14 +27,14 @@ pub(super) enum Heard<'a> {
 pub(super) struct Ear<'a> {
     lines: Lines<'a>,
     /// Nothing where it was closed.
-    pipe: Option<ChildStderr>,
+    pipe: Option<PipeReader>,
 }
 
 impl<'a> Ear<'a> {
     /// Listens to this pipe, and never waits for it: what the command has started may keep it open
     /// for ever.
     pub(super) fn new(
-        pipe: ChildStderr,
+        pipe: PipeReader,
         tell: &'a (dyn Fn(Heard<'_>) + 'a),
     ) -> std::io::Result<Self> {
         rustix::io::ioctl_fionbio(&pipe, true)?;

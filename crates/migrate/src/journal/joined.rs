@@ -16,7 +16,7 @@ impl Journal {
     pub(crate) fn temporary(path: &Path) -> Result<Self> {
         match calve_fleet::connect_temporary(SCHEMA) {
             Ok(connection) => Ok(Self { connection, path: path.to_owned() }),
-            Err(source) => Err(Error::Journal { path: path.to_owned(), source }),
+            Err(source) => Err(Error::journal(path, source)),
         }
     }
 

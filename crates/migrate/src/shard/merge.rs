@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
+use calve_disk::open::shown;
 use calve_plan::{MOST_SHARDS, Plan, shards};
 
 use super::report::{Head, Line, Outcome, Status, Total, VERSION};
@@ -118,7 +119,7 @@ pub fn merge(paths: &[PathBuf], plan: Option<(&Plan, &str)>) -> Result<Merged> {
             }
         };
         if let Some(other) = seen.insert(head.shard, path) {
-            let why = format!("is of shard {}, and so is {}", head.shard, other.display());
+            let why = format!("is of shard {}, and so is {}", head.shard, shown(other));
             return Err(Error::refused(path, why));
         }
         if head.status != Status::Begun {

@@ -1,6 +1,6 @@
 //! Images whose place a new file takes, and images that are put aside.
 
-use std::fs::File;
+use std::fs::{File, FileTimes};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -31,18 +31,27 @@ const RETRIES: u32 = 1;
 /// file system keeps of it.
 pub(crate) fn make(site: &Site<'_>, of: Of<'_>, record: &mut ImageRecord) -> Result<()> {
     let staged = names::staged(&record.path);
+    let failed = |error| Error::host("taking over attributes", &staged, error);
+    let times = times(&record.path).map_err(failed)?;
     match record.strategy {
         Strategy::Reflink => reflink(site, of, &staged)?,
         Strategy::Rescue => record.missing = rescue(site, of, &staged)?,
         _ => record.digest = convert(site, of, &staged)?,
     }
-    let time = calve_upgrade::written(&record.path)?;
     let (new, original) = (File::open(&staged), File::open(&record.path));
-    new.and_then(|new| take_over_attributes(&new, &original?))
-        .map_err(|error| Error::host("taking over attributes", &staged, error))?;
-    calve_upgrade::set_written(&staged, time)?;
+    let new = new.map_err(failed)?;
+    original.and_then(|original| take_over_attributes(&new, &original)).map_err(failed)?;
+    // Nothing depends on them but the tools of its owner: where the host does not let them be said,
+    // they stay unsaid.
+    let _ = new.set_times(times);
     record.new = Some(names::look_at(&staged)?);
     Ok(())
+}
+
+/// When the file was read and written last, before it is read here.
+fn times(path: &Path) -> std::io::Result<FileTimes> {
+    let metadata = std::fs::metadata(path)?;
+    Ok(FileTimes::new().set_accessed(metadata.accessed()?).set_modified(metadata.modified()?))
 }
 
 fn cluster_size() -> ClusterSize {

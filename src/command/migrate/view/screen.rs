@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use calve_disk::open::escaped;
+use calve_disk::open::{escaped, shown};
 use calve_migrate::{Event, Outcome, Settings};
 use calve_plan::{Family, Plan, Strategy};
 
@@ -133,9 +133,10 @@ fn devices(family: &Family) -> BTreeSet<u64> {
 
 /// The topmost image of a family, and what is done with it.
 fn topmost(family: &Family) -> (String, &'static str) {
-    family.images.last().map_or_else(Default::default, |image| {
-        (escaped(image.path.0.as_os_str().as_encoded_bytes()), image.strategy.word())
-    })
+    family
+        .images
+        .last()
+        .map_or_else(Default::default, |image| (shown(&image.path.0), image.strategy.word()))
 }
 
 impl Screen {
