@@ -18,6 +18,20 @@ pub fn has(tool: &str) -> bool {
     is_there
 }
 
+/// Whether a file that tests need is there. Says so where it is not.
+///
+/// # Panics
+/// Under `CI=true`, where it is not: a missing file must not look like success.
+pub fn is_installed(path: &Path) -> bool {
+    let is_there = path.exists();
+    let is_ci = std::env::var("CI").is_ok_and(|ci| ci == "true");
+    assert!(is_there || !is_ci, "{} is missing: scripts/test installs it", path.display());
+    if !is_there {
+        skipped(&format!("{} is not there: scripts/test installs it", path.display()));
+    }
+    is_there
+}
+
 /// Says loudly that a test proves nothing here, and why.
 #[expect(clippy::print_stderr, reason = "a skipped test has to be seen")]
 pub fn skipped(why: &str) {
