@@ -180,7 +180,10 @@ impl Catalogue {
     }
 
     fn failed(&self, source: rusqlite::Error) -> Error {
-        failed(&self.path, source)
+        match self.is_file {
+            true => failed(&self.path, source),
+            false => failed_temporarily(&self.path, source),
+        }
     }
 
     /// Where it is.
@@ -467,6 +470,12 @@ fn connect(path: &Path, flags: OpenFlags) -> Result<Connection> {
 }
 
 fn failed(path: &Path, source: rusqlite::Error) -> Error {
-    let is_full = is_full(&source, path);
+    let is_full = is_full(&source, calve_disk::folder_of(path));
+    Error::Catalogue { path: path.to_owned(), source, is_full }
+}
+
+/// The same of a catalogue that has no file of its own, but one where temporary files are kept.
+fn failed_temporarily(path: &Path, source: rusqlite::Error) -> Error {
+    let is_full = is_full(&source, &std::env::temp_dir());
     Error::Catalogue { path: path.to_owned(), source, is_full }
 }
