@@ -96,13 +96,16 @@ pub struct Trouble {
 }
 
 impl Catalogue {
+    /// What stands for the path of a catalogue that has none.
+    pub const TEMPORARY: &str = "<temporary>";
+
     /// An empty catalogue that nobody else sees, and that goes away with this. What does not fit
     /// into a little memory is put into a file without a name, where the host keeps such files.
     ///
     /// # Errors
     /// [`Error::Catalogue`].
     pub fn temporary() -> Result<Self> {
-        let path = PathBuf::from("<temporary>");
+        let path = PathBuf::from(Self::TEMPORARY);
         let connection = Connection::open("");
         let connection = connection.map_err(|source| failed(&path, source))?;
         Self::prepared(Self { connection, path, is_file: false })
