@@ -315,6 +315,10 @@ impl From<EvidenceError> for Failure {
 /// What to do where a catalogue, a journal or what stands beside it has no room.
 const MAKE_ROOM: &str = "make room on its file system, then run the same again";
 
+/// The same of what has no name.
+const MAKE_TEMPORARY_ROOM: &str =
+    "make room where temporary files are kept, or name another folder in TMPDIR";
+
 impl From<FleetError> for Failure {
     fn from(error: FleetError) -> Self {
         let text = error.to_string();
@@ -324,8 +328,10 @@ impl From<FleetError> for Failure {
             ),
             FleetError::Confirmed { .. } => Self::new(Code::Refused, text)
                 .next("name another base, or scan the folder where it lies first"),
-            FleetError::Catalogue { is_full: true, .. } => {
-                Self::new(Code::NoSpace, text).next(MAKE_ROOM)
+            FleetError::Catalogue { is_full: true, path, .. } => {
+                let is_temporary = path.as_os_str() == calve_fleet::Catalogue::TEMPORARY;
+                let next = if is_temporary { MAKE_TEMPORARY_ROOM } else { MAKE_ROOM };
+                Self::new(Code::NoSpace, text).next(next)
             }
             FleetError::Catalogue { .. } => Self::new(Code::Failed, text)
                 .next("look at its folder: who may write there, and its room"),
@@ -376,9 +382,7 @@ impl From<ReportError> for Failure {
             ReportError::Gathered(source) => {
                 let is_full = calve_fleet::is_full(&source, &std::env::temp_dir());
                 let code = if is_full { Code::NoSpace } else { Code::Failed };
-                Self::new(code, text).next(
-                    "make room where temporary files are kept, or name another folder in TMPDIR",
-                )
+                Self::new(code, text).next(MAKE_TEMPORARY_ROOM)
             }
             ReportError::Write(source) => Self::host(text, &source),
             _ => Self::new(Code::Failed, text),

@@ -106,3 +106,20 @@ fn standard_output_that_is_full_is_no_space() {
         assert_no_space(&Said::of(&output.expect("it runs")), "", words);
     }
 }
+
+/// A scan without a catalogue keeps what it finds where temporary files are kept.
+#[test]
+fn what_is_kept_meanwhile_and_has_no_room_is_told_with_the_folder_of_temporary_files() {
+    let mut bench = Bench::new();
+    std::fs::create_dir_all(bench.file("tree")).expect("a folder");
+    std::fs::create_dir_all(bench.file("small")).expect("a folder");
+    for number in 0..8000 {
+        bench.write(&format!("tree/{number}-{}", "long".repeat(55)), b"QFI\xfb\0\0\0\x01");
+    }
+    let Some(mounted) = Mounted::in_memory(&bench.file("small"), 1 << 20) else { return };
+    bench.set("TMPDIR", mounted.folder().to_str().expect("a name"));
+    let words = ["scan", "-q", "tree"];
+    let said = bench.run(&words);
+    assert_no_space(&said, "<temporary>", &words);
+    assert!(said.err.contains("another folder in TMPDIR"), "{}", said.err);
+}

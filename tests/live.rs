@@ -288,7 +288,7 @@ fn what_commands_say_is_shown_in_a_run_that_is_shown_and_kept_within_bounds() {
     // It leaves a child behind that keeps its standard error open for longer than anybody waits.
     bench.write(
         "hook",
-        b"printf 'look\\033[2Jhere\\n' >&2; i=0
+        b"printf 'look\\033[2Jhere\\n'; i=0
         while [ $i -lt 120 ]; do echo \"line $i\" >&2; i=$((i + 1)); done
         sleep 300 & echo $! >child; sleep 1",
     );
@@ -322,7 +322,7 @@ fn what_commands_say_is_shown_in_a_run_that_is_shown_and_kept_within_bounds() {
     assert_eq!(long["line"].as_str().map(str::len), Some(1024));
     assert_eq!((&long["hook"], &long["left-out-bytes"]), (&"after".into(), &3976.into()));
     // Without it, commands write themselves.
-    let run = bench.run(&["migrate", "-q", "plan", "--before", "printf 'as\\tit is' >&2"]);
+    let run = bench.run(&["migrate", "-q", "plan", "--before", "printf 'as\\tit is'"]);
     assert_eq!((run.code, &*run.err), (Some(0), "as\tit is"));
 }
 

@@ -97,15 +97,16 @@ fn journal_in_catalogue(file: &Path, plan: &Plan, digest: &str) -> Result<PathBu
             "scan into it and plan anew; or name another file for the journal with --journal",
         ));
     }
-    match work::shards_of(file).filter(|(_, of)| of == digest) {
+    match work::shards_of(file).filter(|(_, of)| of.plan_digest == digest) {
         None => Ok(path.clone()),
-        Some((folder, _)) => {
+        Some((folder, agreed)) => {
             let (file, folder) = (quoted(file), quoted(&folder));
             let text =
                 format!("{file}: is carried out by workers, and {folder} has their journals");
             Err(Failure::new(Code::Refused, text).next(format!(
-                "calve work --plan {file} goes on, calve report --journal {folder} {file} tells of it; \
-                 or name a journal apart from theirs with --journal"
+                "calve work --plan {file} --shard I/{} goes on, calve report --journal {folder} {file} tells of it; \
+                 or name a journal apart from theirs with --journal",
+                agreed.shards
             )))
         }
     }

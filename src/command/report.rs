@@ -42,7 +42,14 @@ pub(crate) fn run(args: &ReportArgs, program: &str) -> Result<Code, Failure> {
         (None, ReportShape::Bagit) => {
             return Err(Failure::usage("a bag is a folder: name a new one with --save"));
         }
-        (Some(folder), ReportShape::Bagit) => calve_report::write_bag(&report, folder)?,
+        (Some(folder), ReportShape::Bagit) => {
+            calve_report::write_bag(&report, folder).map_err(|error| match error.into() {
+                refused @ Failure { code: Code::Refused, .. } => {
+                    refused.next("name another folder with --save")
+                }
+                other => other,
+            })?;
+        }
         (Some(path), _) => save(path, write, &sources)?,
         (None, _) => {
             print_out(write)?;

@@ -92,12 +92,12 @@ fn again(args: &WorkArgs, Shard { index, count }: Shard) -> String {
     text
 }
 
-/// The folder of a plan's journals, where none is named and workers have carried it out, and the plan's
-/// digest by which they agreed.
-pub(crate) fn shards_of(plan: &Path) -> Option<(PathBuf, String)> {
+/// The folder of a plan's journals, where none is named and workers have carried it out, and on what
+/// they agreed.
+pub(crate) fn shards_of(plan: &Path) -> Option<(PathBuf, Agreed)> {
     let folder = beside(plan);
     let agreed = Agreed::of(&folder).ok()?;
-    Some((folder, agreed.plan_digest))
+    Some((folder, agreed))
 }
 
 /// The folder of a plan's journals, where none is named.

@@ -231,8 +231,9 @@ fn temporary_name(target: &OsStr) -> OsString {
     name
 }
 
-/// What all temporary names for `target` begin with.
-fn temporary_start(target: &OsStr) -> OsString {
+/// What all temporary names for `target` begin with: they say whose they are, and have room for an end
+/// of 16 characters.
+pub fn temporary_start(target: &OsStr) -> OsString {
     const LONGEST: usize = 200;
     let bytes = target.as_bytes();
     let mut name = OsString::from(".");

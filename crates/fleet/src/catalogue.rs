@@ -87,13 +87,16 @@ pub struct Trouble {
 }
 
 impl Catalogue {
+    /// What stands for the path of a catalogue that has none.
+    pub const TEMPORARY: &str = "<temporary>";
+
     /// An empty catalogue that nobody else sees, and that goes away with this. What does not fit
     /// into a little memory is put into a file without a name, where the host keeps such files.
     ///
     /// # Errors
     /// [`Error::Catalogue`].
     pub fn temporary() -> Result<Self> {
-        let path = PathBuf::from("<temporary>");
+        let path = PathBuf::from(Self::TEMPORARY);
         let connection = Connection::open("");
         let connection = connection.map_err(|source| failed(&path, source))?;
         Self::prepared(Self { connection, path, is_file: false })
@@ -112,7 +115,10 @@ impl Catalogue {
     }
 
     fn failed(&self, source: rusqlite::Error) -> Error {
-        failed(&self.path, source)
+        match self.is_file {
+            true => failed(&self.path, source),
+            false => failed_temporarily(&self.path, source),
+        }
     }
 
     /// Where it is.
@@ -417,6 +423,12 @@ fn connect(path: &Path, flags: OpenFlags) -> Result<Connection> {
 }
 
 fn failed(path: &Path, source: rusqlite::Error) -> Error {
-    let is_full = is_full(&source, path);
+    let is_full = is_full(&source, calve_disk::folder_of(path));
+    Error::Catalogue { path: path.to_owned(), source, is_full }
+}
+
+/// The same of a catalogue that has no file of its own, but one where temporary files are kept.
+fn failed_temporarily(path: &Path, source: rusqlite::Error) -> Error {
+    let is_full = is_full(&source, &std::env::temp_dir());
     Error::Catalogue { path: path.to_owned(), source, is_full }
 }

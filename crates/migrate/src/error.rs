@@ -172,7 +172,7 @@ impl Error {
     }
 
     pub(crate) fn journal(path: &Path, source: rusqlite::Error) -> Self {
-        let is_full = calve_fleet::is_full(&source, path);
+        let is_full = calve_fleet::is_full(&source, calve_disk::folder_of(path));
         Self::Journal { path: path.to_owned(), source, is_full }
     }
 

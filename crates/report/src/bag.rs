@@ -5,7 +5,7 @@ use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use calve_disk::folder_of;
+use calve_disk::{folder_of, temporary_start};
 use sha2::{Digest, Sha512};
 use tempfile::TempDir;
 
@@ -65,11 +65,8 @@ impl<'a> Bag<'a> {
         }
         let failed = |error| Error::host("making the folder", target, error);
         let name = target.file_name().ok_or_else(|| Error::refused(target, "is no name"))?;
-        let mut start = std::ffi::OsString::from(".");
-        start.push(name);
-        start.push(".calve-");
         let made = tempfile::Builder::new()
-            .prefix(&start)
+            .prefix(&temporary_start(name))
             .permissions(Permissions::from_mode(0o777))
             .tempdir_in(folder_of(target))
             .map_err(failed)?;
