@@ -368,7 +368,7 @@ fn a_root_below_which_nothing_is_any_more_is_trouble_and_its_files_stay() {
         assert_eq!(told[0].path, root);
         assert!(told[0].what.contains("where 1 file was"), "{}", told[0].what);
     }
-    let run = bench.catalogue.begin(&[root.clone()], &options()).expect("begins");
+    let run = bench.catalogue.begin(std::slice::from_ref(&root), &options()).expect("begins");
     let ended = run.finish(&[root]).expect("ends");
     assert_eq!((ended.empty_roots, &*ended.removed), (0, &[2][..]));
     assert!(bench.names(Which::All).is_empty());
