@@ -25,6 +25,8 @@ pub(crate) enum By {
     Image(i64),
     /// A run, as an original that it keeps.
     Original(i64),
+    /// Somebody who said that what was there was removed.
+    Removed,
 }
 
 impl By {
@@ -37,6 +39,7 @@ impl By {
             Self::Catalogue => (3, 0),
             Self::Image(run) => (4, run),
             Self::Original(run) => (5, run),
+            Self::Removed => (6, 0),
         }
     }
 
@@ -48,6 +51,7 @@ impl By {
             Self::Catalogue,
             Self::Image(run),
             Self::Original(run),
+            Self::Removed,
         ];
         all.into_iter().find(|by| by.numbers() == (place, run))
     }
@@ -93,6 +97,7 @@ pub(crate) fn gather(
             add_run(into, journal, (run.number, run.undone.is_some()))?;
         }
     }
+    sources.catalogue.removed(|path| into.put_known(&path, By::Removed, true))?;
     let mut counts = Counts::default();
     into.each_known(|path, known| {
         let looked = match calve_scan::is_object(path) {
@@ -125,7 +130,7 @@ fn add_row(into: &Gathered, row: &Row) -> Result<()> {
         // What an archive holds is found out by scans only.
         (Some(_), true) if !is_gone => remaining(Reason::InArchive),
         // The archive may be there without it: that somebody took it out is seen.
-        (_, true) if is_gone => into.put_known(&row.path, By::Gone, row.is_removed),
+        (_, true) if is_gone => into.put_known(&row.path, By::Gone, false),
         (_, false) => remaining(Reason::NotLookedInto),
         (_, true) => into.put_known(&row.path, By::Catalogue, false),
     }
@@ -167,7 +172,7 @@ impl Known {
     fn run(&self) -> Option<i64> {
         match self.by {
             By::Image(run) | By::Original(run) | By::Former(run) => Some(run),
-            By::Gone | By::Plan | By::Catalogue => None,
+            By::Gone | By::Plan | By::Catalogue | By::Removed => None,
         }
     }
 

@@ -253,6 +253,25 @@ impl Catalogue {
         }
         Ok(())
     }
+
+    /// Tells of paths at which something was, in whatever format, that is gone and that somebody said
+    /// was removed on purpose ([`super::Run::finish`]). An error of `tell` ends it.
+    ///
+    /// # Errors
+    /// That, and [`Error::Catalogue`].
+    pub fn removed<E: From<Error>>(
+        &self,
+        mut tell: impl FnMut(PathBuf) -> std::result::Result<(), E>,
+    ) -> std::result::Result<(), E> {
+        let failed = |source| E::from(self.failed(source));
+        let sql = "SELECT DISTINCT path FROM file WHERE removed = gone";
+        let mut statement = self.connection.prepare(sql).map_err(failed)?;
+        let mut rows = statement.query([]).map_err(failed)?;
+        while let Some(found) = rows.next().map_err(failed)? {
+            tell(row::path(found.get(0).map_err(failed)?))?;
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]

@@ -32,8 +32,6 @@ pub struct Row {
     pub version1_since: Option<i64>,
     /// The scan that did not meet it any more.
     pub gone: Option<i64>,
-    /// Whether somebody said that it is gone on purpose ([`super::Run::finish`]).
-    pub is_removed: bool,
     /// Of several names of one file, all but the first in the order of paths have the row of that
     /// one here.
     pub name_of: Option<i64>,
@@ -49,7 +47,7 @@ pub(super) const COLUMNS: &str = "id, path, member, device, inode, links, size, 
      has_undo_record, class, length, resembles, problem, format, virtual_size, cluster_bits, \
      l2_bits, dialect, producer, backing_name, backing_format, backing_time, is_encrypted, total, \
      allocated, packed, zero, lost, leaked_bytes, is_deep, first_seen, last_seen, version1_since, \
-     gone, removed, name_of, on_disk, shared, is_all_shared, is_cut, layout, reflink_of";
+     gone, name_of, on_disk, shared, is_all_shared, is_cut, layout, reflink_of";
 
 pub(super) fn path(bytes: Vec<u8>) -> PathBuf {
     PathBuf::from(OsString::from_vec(bytes))
@@ -78,7 +76,6 @@ impl Row {
             last_seen: row.get("last_seen")?,
             version1_since: row.get("version1_since")?,
             gone: row.get("gone")?,
-            is_removed: is_removed(row)?,
             name_of: row.get("name_of")?,
             blocks: blocks(row)?,
             reflink_of: row.get("reflink_of")?,
@@ -94,11 +91,6 @@ impl Row {
     pub fn is_version1(&self) -> bool {
         self.seen.image.as_ref().is_some_and(ImageFacts::is_version1)
     }
-}
-
-fn is_removed(row: &rusqlite::Row<'_>) -> Result<bool> {
-    let (gone, removed): (Option<i64>, Option<i64>) = (row.get("gone")?, row.get("removed")?);
-    Ok(gone.is_some() && gone == removed)
 }
 
 fn seen(row: &rusqlite::Row<'_>) -> Result<Seen> {

@@ -1,5 +1,6 @@
 //! A run: one scan as it is taken down.
 
+use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -233,7 +234,8 @@ impl<'a> Run<'a> {
 
     /// Ends a scan of everything: what it has not met below its roots is gone. But a root below which
     /// there is nothing now, and was something when it was scanned last, is trouble, as where a file
-    /// system is not mounted; unless somebody says that all of it was removed.
+    /// system is not mounted; unless somebody says that all of it was removed. What was `removed`, and
+    /// is no object, may lie elsewhere: it is gone where there is nothing at its path.
     ///
     /// # Errors
     /// [`crate::Error::Catalogue`].
@@ -258,10 +260,13 @@ impl<'a> Run<'a> {
                 self.trouble(&root, &what)?;
                 ended.empty_roots += 1;
             } else {
-                self.mark_gone(&root)?;
+                self.mark_gone(&root, self.options.is_one_file_system)?;
             }
         }
         for path in removed {
+            if !calve_scan::is_object(path) && is_nothing_at(path) {
+                self.mark_gone(path, false)?;
+            }
             ended.removed.push(self.mark_removed(path)?);
         }
         self.fill_names()?;
@@ -306,7 +311,9 @@ impl<'a> Run<'a> {
         self.connection().execute_batch("COMMIT")
     }
 
-    fn mark_gone(&self, root: &Path) -> SqlResult<()> {
+    /// Marks what was not met at or below a path: all of it, or what is on the file systems that were
+    /// looked at.
+    fn mark_gone(&self, root: &Path, is_one: bool) -> SqlResult<()> {
         let (root, from, to) = within(root);
         let sql = "UPDATE file SET gone = ?1, version1_since = NULL \
             WHERE gone IS NULL AND last_seen < ?1 AND (path = ?2 OR (path >= ?3 AND path < ?4)) \
@@ -314,7 +321,6 @@ impl<'a> Run<'a> {
             (trouble.path = file.path OR substr(file.path, 1, length(below)) = below)) \
             AND (?5 = 0 OR substr(path, 1, 5) = CAST('s3://' AS BLOB) \
             OR device IN (SELECT device FROM file WHERE last_seen = ?1))";
-        let is_one = self.options.is_one_file_system;
         self.connection().execute(sql, params![self.number, root, from, to, is_one]).map(drop)
     }
 
@@ -371,6 +377,12 @@ const NANOSECONDS: i64 = 1_000_000_000;
 fn now() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+}
+
+/// Whether nothing is at a path, for certain.
+fn is_nothing_at(path: &Path) -> bool {
+    let found = path.symlink_metadata();
+    found.is_err_and(|error| matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory))
 }
 
 /// A path, and from where to where all paths are that are below it: from the path and a slash to the

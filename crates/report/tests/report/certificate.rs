@@ -121,6 +121,51 @@ fn what_is_gone_is_missing_until_somebody_says_that_it_was_removed() {
 }
 
 #[test]
+fn a_folder_that_was_moved_can_be_said_to_be_removed_where_it_was() {
+    let made = Made::new();
+    fs::create_dir(made.below(b"old")).expect("a folder");
+    fs::create_dir(made.below(b"other")).expect("a folder");
+    made.write(b"old/a", &version1());
+    made.write(b"other/b", &version1());
+    made.scan();
+    let new = made.file("new");
+    fs::rename(made.below(b"old"), &new).expect("moved");
+    let options = calve_scan::ScanOptions {
+        is_deep: false,
+        with_archives: true,
+        is_one_file_system: true,
+        jobs: 1,
+    };
+    // Neither folder is looked below, and only one is not there.
+    let removed = [made.below(b"old"), made.below(b"other"), "s3://bucket/old".into()];
+    let mut catalogue = made.catalogue();
+    let ended = catalogue.begin(&[new], &options).expect("begins").finish(&removed).expect("ends");
+    assert_eq!(ended.removed, [1, 0, 0]);
+    drop(catalogue);
+    assert_only(&made, Reason::Version1, "other/b", None);
+}
+
+#[test]
+fn what_a_run_has_migrated_may_be_removed_later() {
+    let made = Made::new();
+    let path = made.write(b"a", &version1());
+    made.write(b"text", b"a text");
+    made.scan();
+    let (journal, run) = made.begin(vec![planned(1, &path, Strategy::Upgrade)], Kept::None);
+    fs::write(&path, QCOW2).expect("a file");
+    let mut image = record(1, &path, None);
+    image.state = ImageState::Switched;
+    put((&journal, &run), FamilyState::Done, None, &image);
+    made.scan();
+    assert_eq!(judged(&made), []);
+    fs::remove_file(&path).expect("removed");
+    made.scan();
+    assert_only(&made, Reason::Missing, "a", Some(run.number));
+    made.scan_without(&[path]);
+    assert_eq!(judged(&made), []);
+}
+
+#[test]
 fn a_folder_that_is_not_mounted_makes_no_certificate() {
     let made = Made::new();
     made.write(b"a", &version1());
