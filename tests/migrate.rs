@@ -428,6 +428,42 @@ fn originals_are_kept_as_the_plan_says_and_given_up_when_asked() {
 }
 
 #[test]
+fn an_original_that_is_not_there_is_not_given_up_and_one_that_was_left_is() {
+    let bench = two_families();
+    scan_and_plan(&bench, &["--way", "convert"]);
+    bench.ok(&["migrate", "-q", "plan"]);
+    let kept = bench.file("tree/z.qcow.calve-original");
+    fs::rename(&kept, bench.file("away")).expect("moved");
+    let said = bench.fails(11, "original is not there", &["migrate", "--release", "1", "plan"]);
+    assert!(said.out.contains("3 images released"), "{}", said.out);
+    bench.fails(2, "", &["report", "--watch-exit", "plan"]);
+    fs::rename(bench.file("away"), &kept).expect("moved back");
+    bench.ok(&["migrate", "-q", "--release", "1", "plan"]);
+    assert!(!kept.exists());
+    bench.ok(&["report", "--watch-exit", "plan"]);
+    let said = bench.ok(&["migrate", "--release", "1", "plan"]);
+    assert!(said.out.contains("0 images released"), "{}", said.out);
+    // A process that was killed has said so and not done it.
+    let bench = two_families();
+    scan_and_plan(&bench, &["--way", "convert"]);
+    bench.ok(&["migrate", "-q", "plan"]);
+    let journal = rusqlite::Connection::open(bench.file("catalogue")).expect("a journal");
+    journal.execute("UPDATE migrated_image SET state = 'released'", []).expect("said");
+    drop(journal);
+    bench.fails(2, "", &["report", "--watch-exit", "plan"]);
+    let said = bench.ok(&["migrate", "--release", "1", "plan"]);
+    assert!(said.out.contains("4 images released"), "{}", said.out);
+    bench.ok(&["report", "--watch-exit", "plan"]);
+    // Where somebody has removed one, that may be said.
+    let bench = two_families();
+    scan_and_plan(&bench, &["--way", "convert"]);
+    bench.ok(&["migrate", "-q", "plan"]);
+    fs::remove_file(bench.file("tree/z.qcow.calve-original")).expect("removed");
+    bench.ok(&["migrate", "-q", "--release", "1", "--force", "plan"]);
+    bench.ok(&["report", "--watch-exit", "plan"]);
+}
+
+#[test]
 fn attributes_times_and_permissions_stay() {
     use std::os::unix::fs::PermissionsExt;
     for way in ["upgrade", "convert"] {

@@ -1,8 +1,8 @@
 //! Runs are taken back, and ways back are given up.
 
 use std::path::PathBuf;
-use std::sync::Mutex;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Mutex, MutexGuard};
 
 use calve_plan::Kept;
 
@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::family::Families;
 use crate::hook::Hooks;
-use crate::journal::{FamilyState, ImageState, Journal, RunRecord, now};
+use crate::journal::{FamilyState, ImageRecord, ImageState, Journal, RunRecord, now};
 use crate::step;
 use crate::stores::Stores;
 
@@ -98,19 +98,20 @@ pub struct Released {
 }
 
 /// Gives up the ways back of a run: removes originals, and undo records. Those that are kept for
-/// days are kept until those are over, unless `at_once`.
+/// days are kept until those are over, and one that is not where it was kept is refused, unless
+/// `is_forced`.
 ///
 /// # Errors
 /// As [`undo`].
 pub fn release(
     (journal, stores): (&Mutex<Journal>, &Stores),
     number: i64,
-    at_once: bool,
+    is_forced: bool,
 ) -> Result<Released> {
     let lock = || journal.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let run = wanted(&lock(), number)?;
     let days = match run.kept {
-        Kept::Days(days) if !at_once => i64::from(days),
+        Kept::Days(days) if !is_forced => i64::from(days),
         _ => 0,
     };
     let mut released = Released::default();
@@ -119,25 +120,54 @@ pub fn release(
     for family in families.iter().filter(|family| family.state == FamilyState::Done) {
         let images = lock().images(run.number, family.number)?;
         for mut image in images {
-            if image.state != ImageState::Switched {
-                continue;
-            }
             let until = image.ended.unwrap_or_default().saturating_add(days * DAY);
-            if days > 0 && now() < until {
+            if image.state == ImageState::Switched && days > 0 && now() < until {
                 released.waiting += 1;
                 continue;
             }
-            match step::release(stores, &mut image) {
-                Ok(bytes) => {
-                    lock().set_image(run.number, &image)?;
+            match release_one((&lock, stores), run.number, &mut image, is_forced) {
+                Ok(Some(bytes)) => {
                     released.images += 1;
                     released.bytes += bytes;
                 }
+                Ok(None) => {}
+                Err(error @ Error::Journal { .. }) => return Err(error),
                 Err(error) => released.failed.push(error.to_string()),
             }
         }
     }
     Ok(released)
+}
+
+/// Gives up the way back of one image, and returns how many bytes that frees; `None` where that was
+/// done before.
+fn release_one<'a>(
+    (lock, stores): (&impl Fn() -> MutexGuard<'a, Journal>, &Stores),
+    run: i64,
+    image: &mut ImageRecord,
+    is_forced: bool,
+) -> Result<Option<u64>> {
+    let before = image.state;
+    match (before, step::has_way_back(stores, image)?) {
+        (ImageState::Switched, Some(false)) if image.strategy.replaces() && !is_forced => {
+            let kept = image.kept.as_deref().unwrap_or(&image.path);
+            let why = "the original is not there: wherever it is, it is version 1 still. Where it \
+                       was removed, --force takes that for done";
+            return Err(Error::refused(kept, why));
+        }
+        // A process that was killed may have left it.
+        (ImageState::Switched, _) | (ImageState::Released, Some(true)) => {}
+        _ => return Ok(None),
+    }
+    // Known before it is done: whoever goes on ends it, and asks for nothing that is gone.
+    image.state = ImageState::Released;
+    lock().set_image(run, image)?;
+    let freed = step::release(stores, image);
+    if freed.is_err() {
+        image.state = before;
+    }
+    lock().set_image(run, image)?;
+    freed.map(Some)
 }
 
 /// Asks whether [`undo`] or [`release`] would begin, and changes nothing.

@@ -261,6 +261,16 @@ pub(crate) fn back(stores: &Stores, record: &mut ImageRecord, force: bool) -> Re
     Ok(())
 }
 
+/// Whether there is anything to give up of a way back: the original, or the undo record; `None` of
+/// what leaves neither.
+pub(crate) fn has_way_back(stores: &Stores, record: &ImageRecord) -> Result<Option<bool>> {
+    Ok(match record.strategy {
+        Strategy::Upgrade => Some(upgrade::has_way_back(stores, record)?),
+        strategy if strategy.replaces() => Some(stores.look(replace::kept_of(record)?)?.is_some()),
+        _ => None,
+    })
+}
+
 /// Gives up the way back of a migrated image, and returns how many bytes that frees.
 pub(crate) fn release(stores: &Stores, record: &mut ImageRecord) -> Result<u64> {
     let freed = match record.strategy {

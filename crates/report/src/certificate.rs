@@ -87,7 +87,9 @@ impl Reason {
             Self::Original => "Originals of migrated images, and images that were put aside",
             Self::InArchive => "Version 1 images in archives",
             Self::Unfinished => "Images that a run has begun with and not ended",
-            Self::Missing => "Images that are not where they were",
+            Self::Missing => {
+                "Images, and files that could not be looked into, that are not where they were"
+            }
             Self::NoFile => "Places of images at which there is no regular file now",
             Self::Unreadable => "Files that cannot be read now",
             Self::NotLookedInto => {

@@ -127,12 +127,12 @@ fn add_row(into: &Gathered, row: &Row) -> Result<()> {
         into.put_remaining(&Remaining { reason, path, member, run: None })
     };
     match (&row.member, row.is_version1()) {
-        // What an archive holds is found out by scans only.
-        (Some(_), true) if !is_gone => remaining(Reason::InArchive),
-        // The archive may be there without it: that somebody took it out is seen.
-        (_, true) if is_gone => into.put_known(&row.path, By::Gone, false),
+        // Of a member the archive may be there without it: that somebody took it out is seen.
+        _ if is_gone => into.put_known(&row.path, By::Gone, false),
         (_, false) => remaining(Reason::NotLookedInto),
-        (_, true) => into.put_known(&row.path, By::Catalogue, false),
+        // What an archive holds is found out by scans only.
+        (Some(_), true) => remaining(Reason::InArchive),
+        (None, true) => into.put_known(&row.path, By::Catalogue, false),
     }
 }
 
@@ -184,7 +184,7 @@ impl Known {
             Found::Version1 => Some(Reason::Version1),
             Found::Qcow2 | Found::Other => None,
             Found::Missing => (!self.may_be_missing).then_some(Reason::Missing),
-            Found::NoFile => Some(Reason::NoFile),
+            Found::NoFile => (self.by != By::Removed).then_some(Reason::NoFile),
             Found::Unreadable(_) => Some(Reason::Unreadable),
         }
     }

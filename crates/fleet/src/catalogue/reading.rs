@@ -228,7 +228,7 @@ impl Catalogue {
     }
 
     /// Tells, in the order of their paths, of rows that were version 1 when they were seen last,
-    /// and of those of which nobody knows, because they could not be read or not be looked into.
+    /// and of those of which nobody knew, because they could not be read or not be looked into.
     /// Further names, and files that are gone since, are among them. Rows have no findings here.
     /// An error of `tell` ends it.
     ///
@@ -239,9 +239,9 @@ impl Catalogue {
         mut tell: impl FnMut(Row) -> std::result::Result<(), E>,
     ) -> std::result::Result<(), E> {
         let sql = format!(
-            "SELECT {} FROM file WHERE format = 'qcow' OR (gone IS NULL AND \
-             (class = 'unreadable' OR (class = 'damaged' AND format IS NULL) OR \
-             (class IN ('other', 'other-misnamed') AND problem IS NOT NULL))) \
+            "SELECT {} FROM file WHERE format = 'qcow' OR class = 'unreadable' OR \
+             (class = 'damaged' AND format IS NULL) OR \
+             (class IN ('other', 'other-misnamed') AND problem IS NOT NULL) \
              ORDER BY path, member",
             row::COLUMNS
         );

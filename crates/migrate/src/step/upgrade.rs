@@ -156,6 +156,11 @@ pub(super) fn is_version1(stores: &Stores, path: &Path, size: u64) -> Result<boo
     Ok(likeness(&start) == Likeness::Qcow(1))
 }
 
+/// Whether there is an undo record.
+pub(crate) fn has_way_back(stores: &Stores, record: &ImageRecord) -> Result<bool> {
+    Ok(state_of(stores, &record.path)?.is_some())
+}
+
 /// Gives up the way back.
 pub(crate) fn release(stores: &Stores, record: &mut ImageRecord) -> Result<u64> {
     let path: &Path = &record.path;

@@ -121,6 +121,33 @@ fn what_is_gone_is_missing_until_somebody_says_that_it_was_removed() {
 }
 
 #[test]
+fn what_could_not_be_read_before_it_went_is_missing_too() {
+    let made = Made::new();
+    let path = made.write(b"a", &version1());
+    made.write(b"text", b"a text");
+    made.scan();
+    // As a file is taken down that cannot be read.
+    let unreadable = |path: &Path| {
+        let catalogue = rusqlite::Connection::open(made.file("catalogue")).expect("a catalogue");
+        let sql = "UPDATE file SET class = 'unreadable', format = NULL, problem = 'no', gone = NULL \
+                   WHERE path = ?1";
+        let bytes = std::os::unix::ffi::OsStrExt::as_bytes(path.as_os_str());
+        assert_eq!(catalogue.execute(sql, [bytes]).expect("a row"), 1);
+    };
+    unreadable(&path);
+    assert_only(&made, Reason::NotLookedInto, "a", None);
+    fs::rename(&path, made.file("away")).expect("moved");
+    made.scan();
+    assert_only(&made, Reason::Missing, "a", None);
+    // A link is no file, and says as little; but what was there may be told.
+    std::os::unix::fs::symlink(made.file("away"), &path).expect("a link");
+    made.scan();
+    assert_only(&made, Reason::NoFile, "a", None);
+    made.scan_without(&[path]);
+    assert_eq!(judged(&made), []);
+}
+
+#[test]
 fn a_folder_that_was_moved_can_be_said_to_be_removed_where_it_was() {
     let made = Made::new();
     fs::create_dir(made.below(b"old")).expect("a folder");
