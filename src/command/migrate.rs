@@ -10,7 +10,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use calve_disk::{folder_of, open::escaped};
+use calve_disk::{folder_of, open::escaped, shell};
 use calve_migrate::{Journal, RunRecord, Summary, shard::Shard};
 use serde_json::json;
 
@@ -47,7 +47,9 @@ pub(crate) fn run(args: &MigrateArgs, program: &str) -> Result<Code, Failure> {
     let words = (&args.carry, &understood);
     let (summary, told) = carry::carry_out(words, args.canary, plan, &journal, applied, program)?;
     let stopped = |_| Some(exit::stopped().next("run the same again to go on"));
-    let again = format!("calve migrate {}", args.file.display());
+    let words = args.journal.as_ref().map(|path| format!("--journal {} ", shell::path(path)));
+    let words = words.unwrap_or_default();
+    let again = format!("calve migrate {words}{}", shell::path(&args.file));
     let code = carry::code(&summary, &again, stopped);
     let told = told.and_then(|()| {
         let patch = match configurations.filter(|_| !args.apply_configs) {
