@@ -111,7 +111,7 @@ fn certificate(bench: &Bench) -> Value {
 #[test]
 fn families_of_objects_are_migrated_and_taken_back() {
     let Some(server) = Server::start() else { return };
-    let bench = Bench::new().with_store(&server.address());
+    let bench = Bench::in_memory().with_store(&server.address());
     let images = images(&bench);
     for way in ["upgrade", "convert", "flatten"] {
         put(&server, &images);
@@ -167,7 +167,7 @@ fn families_of_objects_are_migrated_and_taken_back() {
 #[test]
 fn a_family_of_objects_whose_last_image_fails_is_what_it_was() {
     let Some(server) = Server::start() else { return };
-    let bench = Bench::new().with_store(&server.address());
+    let bench = Bench::in_memory().with_store(&server.address());
     let images = images(&bench);
     for way in ["upgrade", "convert"] {
         put(&server, &images);
@@ -202,7 +202,7 @@ fn a_family_of_objects_whose_last_image_fails_is_what_it_was() {
 fn a_run_over_objects_that_is_killed_at_any_moment_goes_on() {
     let Some(server) = Server::start() else { return };
     let wire = Wire::to(&server);
-    let bench = Bench::new().with_store(&wire.address);
+    let bench = Bench::in_memory().with_store(&wire.address);
     let images = images(&bench);
     for seed in seeds("CALVE_MIGRATE_CASES", 2) {
         let mut random = Random::new(seed);
@@ -239,7 +239,7 @@ fn a_run_over_objects_that_is_killed_at_any_moment_goes_on() {
 #[test]
 fn a_server_that_fails_now_and_then_keeps_no_family_from_being_whole() {
     let Some(server) = Server::start() else { return };
-    let mut bench = Bench::new().with_store(&server.address());
+    let mut bench = Bench::in_memory().with_store(&server.address());
     let images = images(&bench);
     for seed in seeds("CALVE_MIGRATE_CASES", 2) {
         let way = ["upgrade", "convert"][usize::try_from(seed % 2).expect("small")];
@@ -276,7 +276,7 @@ fn a_server_that_fails_now_and_then_keeps_no_family_from_being_whole() {
 #[test]
 fn what_a_plan_says_of_objects_has_to_make_sense() {
     let Some(server) = Server::start() else { return };
-    let bench = Bench::new().with_store(&server.address());
+    let bench = Bench::in_memory().with_store(&server.address());
     let images = images(&bench);
     put(&server, &images);
     let mut cut = images[0].1.clone();
