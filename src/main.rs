@@ -15,6 +15,7 @@ mod signals;
 mod size;
 mod source;
 mod store;
+mod threads;
 mod worker;
 
 use std::ffi::OsString;

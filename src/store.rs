@@ -174,7 +174,8 @@ pub(crate) fn outcome(error: &Error) -> (Code, Option<&'static str>) {
         | Kind::Denied
         | Kind::Unclear
         | Kind::Unreachable
-        | Kind::Odd => Code::Failed,
+        | Kind::Odd
+        | Kind::NoList => Code::Failed,
     };
     (code, error.next())
 }

@@ -68,7 +68,7 @@ fn a_signal_ends_a_request_that_is_on_its_way() {
         (&["scan", "s3://old-images"], "GET", "list-type=2", 130),
     ] {
         let (wire, is_there) = hanging(&server, method, part);
-        let bench = Bench::new().with_store(&wire.address);
+        let bench = Bench::in_memory().with_store(&wire.address);
         bench.write("disk.raw", &disk);
         let child = bench.command(words).stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
         let mut child = child.expect("the program runs");
@@ -98,7 +98,7 @@ fn an_upgrade_that_is_killed_behind_its_note_goes_on_or_back() {
     for is_taken_back in [true, false] {
         server.put("old.qcow", &image);
         let (wire, is_there) = hanging(&server, "POST", "uploadId=");
-        let bench = Bench::new().with_store(&wire.address);
+        let bench = Bench::in_memory().with_store(&wire.address);
         let mut child = bench.command(&["upgrade", &object]).spawn().expect("the program runs");
         wait_for(&is_there);
         signal(&child, Signal::SIGKILL);
@@ -143,7 +143,7 @@ fn answers_that_come_slowly_or_by_half_give_no_other_bytes() {
             }
         })
     };
-    let bench = Bench::new().with_store(&wire.address);
+    let bench = Bench::in_memory().with_store(&wire.address);
     bench.ok(&["convert", "-q", "--verify", "-O", "raw", &object, "new.raw"]);
     assert!(bench.read("new.raw") == disk, "other bytes");
     assert!(count.load(Ordering::SeqCst) > 3, "nothing was broken off");
@@ -175,7 +175,7 @@ fn whoever_may_not_list_a_bucket_may_upgrade_in_it() {
             false => Pass::On,
         }
     });
-    let bench = Bench::new().with_store(&wire.address);
+    let bench = Bench::in_memory().with_store(&wire.address);
     let said = bench.ok(&["upgrade", &object]);
     assert!(said.err.contains("s3:ListBucket"), "{}", said.err);
     assert_eq!(server.keys(), ["old.qcow", "old.qcow.calve-undo"]);
@@ -225,7 +225,7 @@ fn credentials_are_renewed_in_the_midst_of_a_run() {
             let _ = stream.write_all(format!("{head}Connection: close\r\n\r\n{body}").as_bytes());
         }
     });
-    let mut bench = Bench::new().with_store(&wire.address);
+    let mut bench = Bench::in_memory().with_store(&wire.address);
     bench.set("AWS_ACCESS_KEY_ID", "");
     bench.set("AWS_SECRET_ACCESS_KEY", "");
     bench.set("AWS_SHARED_CREDENTIALS_FILE", "/dev/null");

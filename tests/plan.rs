@@ -1,6 +1,8 @@
 //! `plan`: what it decides for families of every kind, and that it touches nothing.
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 
 use serde_json::Value;
@@ -116,6 +118,35 @@ fn a_base_that_cannot_be_the_overlays_is_refused_and_where_it_was_named_is_told(
     // The way to say it stands where the family is left.
     let said = plan(&bench, &["--base", "tree/lost.qcow=tree/raw/base.raw"]);
     assert_eq!(lines(&said, "total")[0]["migrated"], 7);
+}
+
+#[test]
+fn a_shell_takes_the_base_that_a_plan_proposes_whatever_it_is_called() {
+    for name in [&b"it's $(touch x) \"`"[..], b"-a=b", b"\xff\\'\n", "\u{202e}".as_bytes()] {
+        let bench = Bench::new();
+        let folder = bench.file("tree").join(OsStr::from_bytes(name));
+        for inner in ["old", "new"] {
+            fs::create_dir_all(folder.join(inner)).expect("a folder");
+        }
+        fs::write(folder.join("old/base.qcow"), image().0).expect("written");
+        fs::write(folder.join("new/over.qcow"), overlay("base.qcow")).expect("written");
+        bench.ok(&["scan", "-q", "--catalogue", "catalogue", "tree"]);
+        let said = plan(&bench, &[]);
+        assert_eq!(lines(&said, "total")[0]["migrated"], 0, "{}", said.out);
+        let images = lines(&said, "image");
+        let reason = images.iter().filter_map(|it| it["reason"].as_str()).find_map(|reason| {
+            let word = reason.split_once(" --base ")?.1;
+            word.split_once(" takes").map(|(word, _)| word.to_owned())
+        });
+        let word = reason.expect("what to type");
+        let script = format!("\"$0\" plan catalogue -q --output jsonl --base {word}");
+        let program = bench.command(&[]).get_program().to_owned();
+        let mut shell = std::process::Command::new("bash");
+        shell.arg("-c").arg(&script).arg(program).current_dir(bench.path());
+        let said = Said::of(&shell.output().expect("bash"));
+        assert_eq!(said.code, Some(0), "{script}: {}", said.err);
+        assert_eq!(lines(&said, "total")[0]["migrated"], 2, "{script}");
+    }
 }
 
 #[test]

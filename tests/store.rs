@@ -43,7 +43,7 @@ fn assert_qcow2(bench: &Bench, bytes: &[u8], disk: &[u8]) {
 fn objects_are_read_as_files_are() {
     let Some(server) = Server::start() else { return };
     let wire = Wire::to(&server);
-    let bench = Bench::new().with_store(&wire.address);
+    let bench = Bench::in_memory().with_store(&wire.address);
     let (image, disk) = large();
     bench.write("old.qcow", &image);
     server.put("dir/old.qcow", &image);
@@ -89,7 +89,7 @@ fn objects_are_read_as_files_are() {
 
 #[test]
 fn what_needs_files_refuses_objects() {
-    let mut bench = Bench::new().with_store("http://127.0.0.1:1");
+    let mut bench = Bench::in_memory().with_store("http://127.0.0.1:1");
     bench.write("old.qcow", &image().0);
     let object = at("x");
     let object = &*object;
@@ -121,7 +121,7 @@ fn what_needs_files_refuses_objects() {
 #[test]
 fn a_conversion_makes_an_object_as_a_whole() {
     let Some(server) = Server::start() else { return };
-    let bench = Bench::new().with_store(&server.address());
+    let bench = Bench::in_memory().with_store(&server.address());
     let (image, disk) = large();
     bench.write("old.qcow", &image);
     let object = at("new.qcow2");
@@ -190,7 +190,7 @@ fn ask(address: &str, method: &str, key: &str, bytes: &[u8]) {
 fn an_upgrade_sends_tables_and_one_part() {
     let Some(server) = Server::start() else { return };
     let wire = Wire::to(&server);
-    let bench = Bench::new().with_store(&wire.address);
+    let bench = Bench::in_memory().with_store(&wire.address);
     let (image, disk) = large();
     server.put("old.qcow", &image);
     let object = at("old.qcow");
@@ -257,7 +257,7 @@ fn an_object_that_is_replaced_meanwhile_is_told() {
                 put(&address, "old.qcow", &replaced);
             }
         });
-        let bench = Bench::new().with_store(&wire.address);
+        let bench = Bench::in_memory().with_store(&wire.address);
         let object = at("old.qcow");
         match verb {
             "convert" => {
@@ -293,7 +293,7 @@ fn whoever_is_stopped_leaves_no_object() {
                 }
             })
         };
-        let bench = Bench::new().with_store(&wire.address);
+        let bench = Bench::in_memory().with_store(&wire.address);
         bench.write("old.qcow", &image);
         let mut child = bench
             .command(&["convert", "-O", "raw", "old.qcow", &object])
@@ -328,7 +328,7 @@ fn whoever_is_stopped_leaves_no_object() {
 #[test]
 fn bases_are_objects_beside_their_overlays() {
     let Some(server) = Server::start() else { return };
-    let bench = Bench::new().with_store(&server.address());
+    let bench = Bench::in_memory().with_store(&server.address());
     let (base, mut disk) = image();
     let mut overlay = Builder::new(9, 12, 1 << 20).backing(b"base.qcow");
     overlay.plain(3, &[0x55; 512]);
@@ -402,7 +402,7 @@ fn signatures_are_those_that_others_make() {
         "Action=PutUserPolicy&UserName=u&PolicyName=p&PolicyDocument=%7B%22Version%22%3A%222012-10-17%22%2C\
          %22Statement%22%3A%5B%7B%22Effect%22%3A%22Allow%22%2C%22Action%22%3A%22s3%3A*%22%2C%22Resource%22%3A%22*%22%7D%5D%7D",
     );
-    let mut bench = Bench::new().with_store(&server.address());
+    let mut bench = Bench::in_memory().with_store(&server.address());
     let (id, secret) = (key("AccessKeyId"), key("SecretAccessKey"));
     let object = at("a b+ü.qcow");
     bench.fails(1, "not allowed (403 InvalidAccessKeyId)", &["info", &object]);
@@ -441,7 +441,7 @@ fn mixture() -> Vec<(&'static str, Vec<u8>)> {
     secret.plain(0, &[7; 4096]);
     let mut over = Builder::new(9, 12, 1 << 20).backing(b"old.qcow");
     over.plain(0, &[7; 512]);
-    let bench = Bench::new();
+    let bench = Bench::in_memory();
     bench.ok(&["create", "-q", "-f", "qcow2", "new.qcow2", "1M"]);
     let new = bench.read("new.qcow2");
     vec![
@@ -510,7 +510,7 @@ fn classes(said: &str, place: &str) -> Vec<(String, String)> {
 fn a_scan_tells_of_objects_what_it_tells_of_files() {
     let Some(server) = Server::start() else { return };
     let wire = Wire::to(&server);
-    let bench = Bench::new().with_store(&wire.address);
+    let bench = Bench::in_memory().with_store(&wire.address);
     std::fs::create_dir_all(bench.file("tree/sub")).expect("a folder");
     let mixture = mixture();
     for (name, bytes) in &mixture {
@@ -581,7 +581,7 @@ fn a_scan_tells_of_objects_what_it_tells_of_files() {
 fn a_bucket_of_many_objects_is_listed_to_its_end() {
     let Some(server) = Server::start_with_objects(1100) else { return };
     let wire = Wire::to(&server);
-    let bench = Bench::new().with_store(&wire.address);
+    let bench = Bench::in_memory().with_store(&wire.address);
     server.put("zlast.qcow", &image().0);
     let said = bench.ok(&["scan", "--all", "--output", "jsonl", &format!("s3://{BUCKET}")]).out;
     let files = told(&said, &format!("{BUCKET}/"));
@@ -615,7 +615,7 @@ fn what_cannot_be_listed_or_read_is_told() {
             put(&address, "replaced.qcow", b"something else");
         }
     });
-    let mut bench = Bench::new().with_store(&wire.address);
+    let mut bench = Bench::in_memory().with_store(&wire.address);
     let bucket = format!("s3://{BUCKET}");
     let said = bench.fails(4, "3 files could not", &["scan", "--output", "jsonl", &bucket]);
     let files = told(&said.out, &format!("{BUCKET}/"));
@@ -646,7 +646,7 @@ fn what_cannot_be_listed_or_read_is_told() {
 fn a_catalogue_spares_objects_that_have_not_changed() {
     let Some(server) = Server::start() else { return };
     let wire = Wire::to(&server);
-    let bench = Bench::new().with_store(&wire.address);
+    let bench = Bench::in_memory().with_store(&wire.address);
     let (v1, _) = image();
     let mut over = Builder::new(9, 12, 1 << 20).backing(b"base.qcow");
     over.plain(0, &[7; 512]);

@@ -17,6 +17,7 @@ mod reports;
 mod rescues;
 mod shared;
 mod sinks;
+mod stores;
 mod threads;
 mod upgrades;
 
@@ -54,8 +55,8 @@ struct Arguments {
     #[arg(long, default_value_t = 2048)]
     size: u64,
     /// Only classes whose name contains this; small, libraries, sinks, threads, shared,
-    /// upgrades, checks and rescues are the other tables; flips, archives and reports are made only
-    /// where they are named
+    /// upgrades, checks and rescues are the other tables; flips, archives, reports and store are
+    /// made only where they are named
     #[arg(long)]
     only: Option<String>,
     /// Of the bits of L2 tables flip one in so many: 7 meets every bit of an entry somewhere
@@ -95,6 +96,11 @@ fn run(arguments: &Arguments, calve: &str) -> io::Result<()> {
     }
     if arguments.only.as_deref() == Some("reports") {
         let text = reports::table(folder, calve, rounds)?;
+        println!("{text}");
+        return keep(arguments, &text);
+    }
+    if arguments.only.as_deref() == Some("store") {
+        let text = stores::table(folder, calve, rounds)?;
         println!("{text}");
         return keep(arguments, &text);
     }

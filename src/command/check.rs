@@ -11,17 +11,17 @@ use calve_convert::{Phase, Progress};
 use calve_disk::{CheckOptions, Disk, Error as DiskError, Finding, Format};
 
 use crate::args::{CheckArgs, SandboxMode, Shape};
-use crate::command::convert::threads;
 use crate::evidence::Evidence;
 use crate::exit::{Code, Failure};
 use crate::progress::{self, Reporter};
 use crate::signals::{self, Flags};
 use crate::source::{self, Request};
+use crate::threads;
 use crate::worker::{self, Death, Output, Plan};
 use report::Report;
 
 pub(crate) fn run(args: &CheckArgs, program: &str, evidence: &Evidence) -> Result<Code, Failure> {
-    let threads = threads(args.parallel.as_deref())?;
+    let threads = threads::of(args.parallel.as_deref(), [Path::new(&args.file)])?;
     refuse_progress(args)?;
     if let Some(what) = args.repair {
         return repair::run(args, what, threads);

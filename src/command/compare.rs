@@ -1,23 +1,24 @@
 //! `compare`: whether two disks hold the same, in the words and codes of `qemu-img`.
 
 use std::ffi::OsStr;
+use std::path::Path;
 
 use calve_convert::{CompareOptions, Comparison, Control};
 use calve_disk::Disk;
 use serde_json::{Value, json};
 
 use crate::args::{CompareArgs, Shape};
-use crate::command::convert::threads;
 use crate::evidence::Evidence;
 use crate::exit::{Code, Failure};
 use crate::progress::Reporter;
 use crate::secrets::Keys;
 use crate::source::{self, Request};
 use crate::worker::{self, Output, Plan, Stage};
-use crate::{print, progress, signals};
+use crate::{print, progress, signals, threads};
 
 pub(crate) fn run(args: &CompareArgs, program: &str, evidence: &Evidence) -> Result<Code, Failure> {
-    let options = CompareOptions { strict: args.strict, threads: threads(None)? };
+    let images = [&args.first, &args.second].map(Path::new);
+    let options = CompareOptions { strict: args.strict, threads: threads::of(None, images)? };
     progress::refuse_descriptor(&args.progress, &args.open.sandbox)?;
     let mut requests = [
         request(args, &args.first, args.first_format.as_deref())?,

@@ -27,10 +27,7 @@ use crate::progress::Reporter;
 use crate::secrets::Keys;
 use crate::source::{self, Request};
 use crate::worker::{self, Death, Stage};
-use crate::{print, signals, size, store};
-
-/// Threads beyond this bring nothing but memory.
-const MAX_THREADS: usize = 8;
+use crate::{print, signals, size, store, threads};
 
 pub(crate) fn run(args: &ConvertArgs, program: &str, evidence: &Evidence) -> Result<Code, Failure> {
     let format = target::format(&args.target_format)?;
@@ -137,11 +134,12 @@ impl Numbers {
             return Err(Failure::usage(format!("-S: {sparse_size} cannot be had"))
                 .next("write a multiple of 512 up to 16M, or 0"));
         }
+        let sources = args.files.split_last().map_or(&[][..], |(_, sources)| sources);
         let rate = args.rate_limit.as_deref().map(|rate| size::parse("-r", rate));
         Ok(Self {
             sparse_size,
             cache: target::cache(&args.target_cache)?,
-            threads: threads(args.parallel.as_deref())?,
+            threads: threads::of(args.parallel.as_deref(), sources.iter().map(Path::new))?,
             rate_limit: rate.transpose()?,
         })
     }
@@ -178,18 +176,6 @@ fn options(args: &ConvertArgs, numbers: &Numbers, new: &NewImage, base: Option<B
         verify: args.verify,
         threads: numbers.threads,
         pace: Arc::new(Pace::new(numbers.rate_limit)),
-    }
-}
-
-/// The threads of `-m`, or one for each processor up to a bound.
-pub(crate) fn threads(asked: Option<&str>) -> Result<NonZeroUsize, Failure> {
-    let Some(asked) = asked else {
-        let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-        return Ok(NonZeroUsize::new(processors.min(MAX_THREADS)).unwrap_or(NonZeroUsize::MIN));
-    };
-    match asked.parse::<NonZeroUsize>() {
-        Ok(count) if count.get() <= 16 => Ok(count),
-        _ => Err(Failure::usage(format!("-m: '{asked}' is not a number from 1 to 16"))),
     }
 }
 

@@ -1,12 +1,15 @@
 //! `info`: what an image is, who made it, and what to do about it.
 
 use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
 use std::fmt::Write;
-use std::path::Path;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
 
 use calve_disk::formats::qcow1::Qcow1Facts;
 use calve_disk::formats::qcow2::Qcow2Facts;
 use calve_disk::open::{escaped, shown};
+use calve_disk::shell;
 use calve_disk::{BackingReference, Facts, Finding, Layer, Rule, Specific, Status, Survey, Weight};
 use calve_scan::Counts;
 use calve_upgrade::State;
@@ -102,8 +105,7 @@ impl<'a> Report<'a> {
 
     /// The backing file's path, where it is a path at all.
     fn base_path(&self, backing: &BackingReference) -> String {
-        use std::os::unix::ffi::OsStrExt;
-        let name = Path::new(std::ffi::OsStr::from_bytes(&backing.name));
+        let name = Path::new(OsStr::from_bytes(&backing.name));
         let path = source::beside(&self.layer.path, name);
         shown(&path)
     }
@@ -120,8 +122,8 @@ impl<'a> Report<'a> {
     /// What to do about this image, in plain words.
     fn advice(&self) -> String {
         let facts = self.facts();
-        let name = print::quoted(&self.name());
-        let target = print::quoted(&target_name(&self.name()));
+        let name = shell::path(&self.layer.path);
+        let target = shell::path(&target_name(&self.layer.path));
         if self.has(Weight::Damage) {
             return format!(
                 "damaged: calve check lists all of it; look for a better copy; or take what is left: \
@@ -308,9 +310,12 @@ fn upgrade_words(state: calve_upgrade::Result<Option<State>>) -> Option<&'static
 }
 
 /// A name for the migrated image, beside the old one.
-fn target_name(name: &str) -> String {
-    let stem = [".qcow", ".qcow1", ".img"].iter().find_map(|end| name.strip_suffix(end));
-    format!("{}.qcow2", stem.unwrap_or(name))
+fn target_name(path: &Path) -> PathBuf {
+    let name = path.as_os_str().as_bytes();
+    let ends = [".qcow", ".qcow1", ".img"];
+    let stem = ends.iter().find_map(|end| name.strip_suffix(end.as_bytes()));
+    let name = [stem.unwrap_or(name), b".qcow2"].concat();
+    PathBuf::from(OsString::from_vec(name))
 }
 
 fn finding_json(count: u64, first: &Finding) -> Value {

@@ -11,10 +11,9 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use calve_disk::{folder_of, open::shown};
+use calve_disk::{folder_of, open::shown, shell};
 use calve_migrate::{FamilyRecord, Journal, RunRecord, Summary, shard::Shard};
 use calve_plan::Plan;
-use calve_report::quoted;
 use serde_json::json;
 
 use crate::args::{MigrateArgs, Shape};
@@ -59,7 +58,9 @@ pub(crate) fn run(args: &MigrateArgs, program: &str) -> Result<Code, Failure> {
     let (words, canary) = ((&args.carry, &understood), args.canary.map(NonZeroUsize::get));
     let (summary, told) = carry::carry_out(words, canary, plan, &journal, applied, program)?;
     let stopped = |_| Some(exit::stopped().next("run the same again to go on"));
-    let again = format!("calve migrate {}", quoted(&args.file));
+    let words = args.journal.as_ref().map(|path| format!("--journal {} ", shell::path(path)));
+    let words = words.unwrap_or_default();
+    let again = format!("calve migrate {words}{}", shell::path(&args.file));
     let code = carry::code(&summary, &again, stopped);
     let told = told.and_then(|()| {
         let patch = match configurations.filter(|_| !args.apply_configs) {
@@ -100,7 +101,7 @@ fn journal_in_catalogue(file: &Path, plan: &Plan, digest: &str) -> Result<PathBu
     match work::shards_of(file).filter(|(_, of)| of.plan_digest == digest) {
         None => Ok(path.clone()),
         Some((folder, agreed)) => {
-            let (file, folder) = (quoted(file), quoted(&folder));
+            let (file, folder) = (shell::path(file), shell::path(&folder));
             let text =
                 format!("{file}: is carried out by workers, and {folder} has their journals");
             Err(Failure::new(Code::Refused, text).next(format!(

@@ -6,9 +6,9 @@ use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use calve_disk::open::shown;
-use calve_disk::{Named, PendingFile, folder_of};
+use calve_disk::{Named, PendingFile, folder_of, shell};
 use calve_migrate::shard::Shard;
-use calve_report::{Found, Looked, Report, Sources, quoted};
+use calve_report::{Found, Looked, Report, Sources};
 use calve_store::{Kind, ObjectFile};
 
 use crate::args::{ReportArgs, ReportShape};
@@ -24,7 +24,7 @@ pub(crate) fn run(args: &ReportArgs, program: &str) -> Result<Code, Failure> {
     let report = Report::new(&sources, env!("CARGO_PKG_VERSION"), now())?;
     let of_workers = work::shards_of(&args.file).filter(|_| report.run().is_none());
     if let Some((folder, _)) = of_workers.filter(|_| args.journal.is_none()) {
-        let (file, folder) = (quoted(&args.file), quoted(&folder));
+        let (file, folder) = (shell::path(&args.file), shell::path(&folder));
         let text = format!(
             "this does not tell of what workers have done: calve report --journal {folder} {file} does"
         );

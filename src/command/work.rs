@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use calve_disk::shell;
 use calve_migrate::shard::{self, Agreed, Head, Shard, Status, Total};
 use calve_migrate::{Journal, RunRecord, Summary};
-use calve_report::quoted;
 use serde_json::json;
 
-use crate::args::{Shape, WorkArgs};
+use crate::args::{Shape, ShardBy, WorkArgs};
 use crate::command::migrate::{carry, lock, told};
 use crate::command::plan;
 use crate::exit::{self, Code, Failure};
@@ -85,9 +85,12 @@ pub(crate) fn run(args: &WorkArgs, program: &str) -> Result<Code, Failure> {
 
 /// The command that goes on with a shard.
 fn again(args: &WorkArgs, Shard { index, count }: Shard) -> String {
-    let mut text = format!("calve work --plan {} --shard {index}/{count}", quoted(&args.plan));
+    let mut text = format!("calve work --plan {} --shard {index}/{count}", shell::path(&args.plan));
     if let Some(folder) = &args.journals {
-        text.push_str(&format!(" --journals {}", quoted(folder)));
+        text.push_str(&format!(" --journals {}", shell::path(folder)));
+    }
+    if let ShardBy::Families = args.by {
+        text.push_str(" --by families");
     }
     text
 }

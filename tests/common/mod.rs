@@ -23,7 +23,8 @@ pub(crate) fn program() -> String {
 
 /// A folder, and the program run in it.
 pub(crate) struct Bench {
-    folder: tempfile::TempDir,
+    path: PathBuf,
+    _folder: tempfile::TempDir,
     variables: Vec<(String, String)>,
 }
 
@@ -36,7 +37,25 @@ pub(crate) struct Said {
 
 impl Bench {
     pub(crate) fn new() -> Self {
-        Self { folder: tempfile::tempdir().expect("a folder"), variables: Vec::new() }
+        let folder = tempfile::tempdir().expect("a folder");
+        Self { path: folder.path().to_owned(), _folder: folder, variables: Vec::new() }
+    }
+
+    /// The same in memory, temporary files of the program included, where the host has 2 GiB of
+    /// room for that: for tests that say nothing of file systems, and else wait for a disk most of
+    /// their time, since whatever takes another file's place is brought to the medium before.
+    pub(crate) fn in_memory() -> Self {
+        let memory = Path::new("/dev/shm");
+        let room = rustix::fs::statvfs(memory).map_or(0, |it| it.f_bavail * it.f_frsize);
+        let Some(folder) = Some(memory).filter(|_| room > 2 << 30) else { return Self::new() };
+        let Ok(folder) = tempfile::tempdir_in(folder) else { return Self::new() };
+        let [path, temporary] = ["bench", "temporary"].map(|name| folder.path().join(name));
+        for path in [&path, &temporary] {
+            std::fs::create_dir(path).expect("a folder");
+        }
+        let mut bench = Self { path, _folder: folder, variables: Vec::new() };
+        bench.set("TMPDIR", temporary.to_str().expect("a plain name"));
+        bench
     }
 
     /// Runs the program with this variable from now on.
@@ -46,7 +65,7 @@ impl Bench {
     }
 
     pub(crate) fn path(&self) -> &Path {
-        self.folder.path()
+        &self.path
     }
 
     pub(crate) fn file(&self, name: &str) -> PathBuf {

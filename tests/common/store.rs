@@ -1,7 +1,7 @@
 //! A real server of S3, moto's, and a wire to it that can be looked at.
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,15 +24,19 @@ pub(crate) const SIGNED: &str = "Authorization: AWS4-HMAC-SHA256 \
     Credential=x/20200101/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=0\r\n";
 
 /// Ends with whoever started it, and serves otherwise: a bucket, and as many empty objects as are
-/// wanted, which it would take a quarter of a minute to be sent.
+/// wanted, which it would take a quarter of a minute to be sent. Which modules it has it looks up on
+/// the disk for every request, a fifth of its time: once is enough.
 const SERVE: &str = "\
 import os, sys, threading
 def end():
     sys.stdin.read()
     os._exit(0)
 threading.Thread(target=end, daemon=True).start()
+from moto import backends
 from moto.s3.models import s3_backends
 from moto.server import main
+names = list(backends.list_of_moto_modules())
+backends.list_of_moto_modules = lambda: names
 store = s3_backends['123456789012']['aws']
 bucket = sys.argv[2]
 store.create_bucket(bucket, 'us-east-1')
@@ -203,6 +207,9 @@ struct Passed {
     heads: Vec<String>,
     sent: u64,
     received: u64,
+    /// Who has been let in, and how many of them the server has not done with.
+    peers: Vec<SocketAddr>,
+    open: usize,
 }
 
 impl Wire {
@@ -233,6 +240,10 @@ impl Wire {
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let (meddle, passed) = (Arc::clone(&meddle), Arc::clone(&passed));
+                let mut known = passed.lock().unwrap_or_else(PoisonError::into_inner);
+                known.peers.extend(stream.peer_addr());
+                known.open += 1;
+                drop(known);
                 std::thread::spawn(move || pass(&stream, port, &passed, &*meddle));
             }
         });
@@ -251,7 +262,23 @@ impl Wire {
     }
 
     pub(crate) fn forget(&self) {
-        *self.lock() = Passed::default();
+        let mut passed = self.lock();
+        *passed = Passed { open: passed.open, ..Passed::default() };
+    }
+
+    /// Waits until the server has done all that it was asked for, also by those who are gone.
+    pub(crate) fn settle(&self) {
+        let host = self.address.strip_prefix("http://").expect("an address");
+        // Who comes is let in one after the other: when this one is, all before are.
+        let last = TcpStream::connect(host).expect("a connection");
+        let own = last.local_addr().expect("an address");
+        while !self.lock().peers.contains(&own) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        drop(last);
+        while self.lock().open > 0 {
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Passed> {
@@ -260,7 +287,6 @@ impl Wire {
 }
 
 fn pass(stream: &TcpStream, port: u16, passed: &Arc<Mutex<Passed>>, meddle: &Meddle) {
-    let lock = || passed.lock().unwrap_or_else(PoisonError::into_inner);
     let mut server = TcpStream::connect(("127.0.0.1", port)).expect("the server is there");
     let (mut back, mut to) =
         (server.try_clone().expect("a stream"), stream.try_clone().expect("a stream"));
@@ -268,17 +294,19 @@ fn pass(stream: &TcpStream, port: u16, passed: &Arc<Mutex<Passed>>, meddle: &Med
     let how = Arc::new(Mutex::new(Pass::On));
     let told = Arc::clone(&how);
     std::thread::spawn(move || {
-        let mut bytes = vec![0; 1 << 16];
+        let (mut bytes, mut is_over) = (vec![0; 1 << 16], false);
         while let Ok(count @ 1..) = back.read(&mut bytes) {
             let how = *told.lock().unwrap_or_else(PoisonError::into_inner);
             let mut passed = counted.lock().unwrap_or_else(PoisonError::into_inner);
             passed.received += count as u64;
             drop(passed);
             let written = match how {
-                Pass::Lost => break,
+                // What nobody reads is read all the same: the server has done when it ends.
+                _ if is_over => continue,
+                Pass::Lost => Err(ErrorKind::BrokenPipe.into()),
                 Pass::Half => {
                     let _ = to.write_all(&bytes[..count / 2]);
-                    break;
+                    Err(ErrorKind::BrokenPipe.into())
                 }
                 Pass::Slow => bytes[..count].chunks(512).try_for_each(|piece| {
                     std::thread::sleep(Duration::from_millis(1));
@@ -287,18 +315,32 @@ fn pass(stream: &TcpStream, port: u16, passed: &Arc<Mutex<Passed>>, meddle: &Med
                 _ => to.write_all(&bytes[..count]),
             };
             if written.is_err() {
-                break;
+                is_over = true;
+                let _ = to.shutdown(std::net::Shutdown::Both);
             }
         }
         let _ = to.shutdown(std::net::Shutdown::Both);
+        counted.lock().unwrap_or_else(PoisonError::into_inner).open -= 1;
     });
+    forward(stream, &mut server, (passed, &how), meddle);
+    // It ends when it has answered what came until now.
+    let _ = server.shutdown(std::net::Shutdown::Write);
+}
+
+/// Hands requests on until no more come.
+fn forward(
+    stream: &TcpStream,
+    server: &mut TcpStream,
+    (passed, how): (&Mutex<Passed>, &Mutex<Pass>),
+    meddle: &Meddle,
+) {
+    let lock = || passed.lock().unwrap_or_else(PoisonError::into_inner);
     let mut reader = BufReader::new(stream);
     loop {
         let (mut head, mut length) = (String::new(), 0);
         loop {
             let mut line = String::new();
             if reader.read_line(&mut line).unwrap_or(0) == 0 {
-                let _ = server.shutdown(std::net::Shutdown::Write);
                 return;
             }
             head.push_str(&line);
@@ -333,7 +375,7 @@ fn pass(stream: &TcpStream, port: u16, passed: &Arc<Mutex<Passed>>, meddle: &Med
             pass => *how.lock().unwrap_or_else(PoisonError::into_inner) = pass,
         }
         let sent = server.write_all(head.as_bytes());
-        if sent.and_then(|()| std::io::copy(&mut (&mut reader).take(length), &mut server)).is_err()
+        if sent.and_then(|()| std::io::copy(&mut (&mut reader).take(length), &mut *server)).is_err()
         {
             return;
         }

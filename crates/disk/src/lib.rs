@@ -26,6 +26,7 @@ pub mod codec;
 pub mod formats;
 pub mod limits;
 pub mod open;
+pub mod shell;
 pub mod units;
 
 pub use attributes::take_over_attributes;

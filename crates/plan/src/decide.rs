@@ -7,6 +7,7 @@ use std::path::Path;
 
 use calve_disk::Format;
 use calve_disk::open::{escaped, shown};
+use calve_disk::shell;
 use calve_fleet::{Broken, Edge, Evidence, Family as Found, How, Row, Why};
 use calve_scan::Class;
 
@@ -120,7 +121,8 @@ impl Members<'_> {
                 }
                 format!(
                     "the base of {overlay}, {base}, is missing: it may be {may_be}, which \
-                     --base '{overlay}={may_be}' takes"
+                     --base {} takes",
+                    shell::pair(&self.rows[broken.overlay].path, &candidate.path)
                 )
             }
         }
@@ -133,18 +135,20 @@ impl Members<'_> {
             return Some(beside(&name(overlay), &name(base)));
         }
         if edge.how == How::Moved {
+            let pair = shell::pair(&overlay.path, &base.path);
             let (overlay, base) = (name(overlay), name(base));
             return Some(format!(
                 "{overlay} is not where its base is, which may be {base}: where you know that it is, \
-                 --base '{overlay}={base}' takes it"
+                 --base {pair} takes it"
             ));
         }
         if edge.how == How::Content && !edge.evidence.iter().any(is_recorded) {
+            let pair = shell::pair(&overlay.path, "BASE");
             let (overlay, base) = (name(overlay), name(base));
             return Some(format!(
                 "{overlay} is not where its base is: it holds what {base} does, but so may what that \
                  lies on or what lies on it, and neither name nor time are as recorded; where you \
-                 know better, --base '{overlay}=BASE' names it"
+                 know better, --base {pair} names it"
             ));
         }
         if let Some(format) = other_format(overlay).filter(|_| base.is_version1()) {

@@ -40,7 +40,7 @@ pub use html::write_html;
 pub use human::human;
 pub use json::write_json;
 pub use look::{Found, Looked};
-pub use next::{Next, quoted};
+pub use next::Next;
 pub use premis::write_premis;
 pub use report::{Failed, Originals, Report, Space, Sum};
 pub use row::{Outcome, Row, WayBack};

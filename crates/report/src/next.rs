@@ -1,15 +1,14 @@
 //! What to do next: words for people, and a command that a shell takes.
 
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use calve_disk::shell::path as quoted;
 use calve_migrate::Cause;
 use calve_migrate::shard::{Agreed, Shard};
 use calve_plan::Weight;
 
 use crate::certificate::Reason;
 use crate::sources::{Elsewhere, Sources};
-use crate::text;
 
 /// What to do next.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -193,55 +192,4 @@ fn work(plan: &str, folder: &Path, agreed: &Agreed) -> String {
         "for i in $(seq 0 {last}); do calve work --plan {plan} --journals {}{by} --shard $i/{count}; done",
         quoted(folder)
     )
-}
-
-/// A path as a word of a shell command; `$'...'`, as bash and zsh have it, where a character would
-/// not show what it is.
-pub fn quoted(path: &Path) -> String {
-    let bytes = path.as_os_str().as_bytes();
-    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/._-+=:@%,".contains(byte);
-    if text::hex(path).is_some() {
-        let mut word = String::from("$'");
-        for byte in bytes {
-            match byte {
-                b'\'' | b'\\' => word.extend(['\\', char::from(*byte)]),
-                b' '..=b'~' => word.push(char::from(*byte)),
-                other => word.push_str(&format!("\\x{other:02x}")),
-            }
-        }
-        return word + "'";
-    }
-    let text = text::name(path);
-    // A word that begins with a hyphen would be an option.
-    let text = if text.starts_with('-') { format!("./{text}") } else { text };
-    match !text.is_empty() && bytes.iter().all(is_plain) {
-        true => text,
-        false => format!("'{}'", text.replace('\'', "'\\''")),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::ffi::OsStr;
-
-    use super::*;
-
-    #[test]
-    fn a_shell_takes_every_name_for_what_it_is() {
-        for bytes in [
-            &b"/plain/name.img"[..],
-            b"/it's a \"name\" $(touch x) `y` \\ ;&|<>*?",
-            b"/\xff\xfe'\\\n\x1b[31m",
-            "/\u{202e}gmi.\u{e9}".as_bytes(),
-            b"-rf",
-            b"/\\",
-        ] {
-            let path = Path::new(OsStr::from_bytes(bytes));
-            let script = format!("printf %s {}", quoted(path));
-            let output = std::process::Command::new("bash").args(["-c", &script]).output();
-            let said = output.expect("bash").stdout;
-            let said = said.strip_prefix(b"./").unwrap_or(&said);
-            assert_eq!(said, bytes, "{script}");
-        }
-    }
 }

@@ -6,7 +6,9 @@ use std::thread::sleep;
 
 use ureq::Agent;
 use ureq::tls::TlsConfig;
+use ureq::unversioned::transport::DefaultConnector;
 
+use crate::addresses::Addresses;
 use crate::limits::{CONNECT, GRACE, HEED, LOOKERS};
 
 /// Those who send requests.
@@ -66,7 +68,7 @@ impl Both {
 }
 
 fn agent(tls: &TlsConfig) -> Agent {
-    Agent::config_builder()
+    let config = Agent::config_builder()
         .tls_config(tls.clone())
         .http_status_as_error(false)
         .max_redirects(0)
@@ -76,6 +78,6 @@ fn agent(tls: &TlsConfig) -> Agent {
         .max_idle_connections(LOOKERS)
         .max_idle_connections_per_host(LOOKERS)
         .user_agent(concat!("calve/", env!("CARGO_PKG_VERSION")))
-        .build()
-        .into()
+        .build();
+    Agent::with_parts(config, DefaultConnector::default(), Addresses::default())
 }

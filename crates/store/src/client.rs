@@ -111,6 +111,11 @@ impl Store {
         signing::number(&format!("{endpoint} {bucket}"))
     }
 
+    /// The store as messages name it.
+    pub(crate) fn told(&self) -> &str {
+        self.settings.endpoint.as_deref().unwrap_or("Amazon's store")
+    }
+
     pub(crate) fn region(&self) -> String {
         self.region.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

@@ -37,8 +37,8 @@ pub(crate) fn first(text: &str, name: &str) -> Option<String> {
 #[derive(Default, Debug)]
 pub(crate) struct Page {
     pub(crate) entries: Vec<Entry>,
-    /// Whether there are more.
-    pub(crate) is_cut: bool,
+    /// Whether there are more, where it says so.
+    pub(crate) is_cut: Option<bool>,
     /// What the next page is asked for with.
     pub(crate) token: Option<String>,
 }
@@ -92,28 +92,53 @@ fn unescaped(key: &str) -> Option<String> {
     percent_decode_str(&key).decode_utf8().ok().map(std::borrow::Cow::into_owned)
 }
 
-/// The page that a document is, where it is one, and whole.
-pub(crate) fn page(text: &str) -> Option<Page> {
+/// The page that a document is, or the rule that it breaks. What S3 has beside that may lack, and
+/// what it does not know is passed over.
+pub(crate) fn page(text: &str) -> Result<Page, &'static str> {
     let (mut page, mut entry, mut is_escaped) = (Page::default(), Entry::default(), false);
-    list(text, ("ListBucketResult", "Contents"), |place, name, word| {
+    let (mut has_size, mut broken) = (false, None);
+    let read = list(text, ("ListBucketResult", "Contents"), |place, name, word| {
         match (place, name) {
-            (Place::List, "Contents") => page.entries.push(std::mem::take(&mut entry)),
-            (Place::List, "IsTruncated") => page.is_cut = word.trim() == "true",
-            (Place::List, "NextContinuationToken") => page.token = Some(word),
+            (Place::List, "Contents") => {
+                if entry.key.is_empty() {
+                    broken = Some("each object in a list has a Key");
+                } else if !std::mem::take(&mut has_size) {
+                    broken = Some("each object in a list has its length in Size");
+                }
+                page.entries.push(std::mem::take(&mut entry));
+            }
+            (Place::List, "IsTruncated") => page.is_cut = truth(&word),
+            (Place::List, "NextContinuationToken") => {
+                page.token = Some(word).filter(|token| !token.is_empty());
+            }
             (Place::List, "EncodingType") => is_escaped = word.trim() == "url",
             (Place::Entry, "Key") => entry.key = word,
-            (Place::Entry, "Size") => entry.size = word.trim().parse().ok()?,
+            (Place::Entry, "Size") => {
+                let size = word.trim().parse().ok();
+                has_size = size.is_some();
+                entry.size = size.unwrap_or_default();
+            }
             (Place::Entry, "ETag") => entry.tag = word,
             (Place::Entry, "LastModified") => entry.modified = word,
             _ => {}
         }
         Some(())
-    })?;
+    });
+    read.ok_or("a list is a whole document, of a ListBucketResult")?;
     for entry in page.entries.iter_mut().filter(|_| is_escaped) {
-        entry.key = unescaped(&entry.key)?;
+        let key = unescaped(&entry.key);
+        entry.key = key.ok_or("keys of a list whose EncodingType is url are escaped UTF-8")?;
     }
-    let is_whole = page.entries.iter().all(|entry| !entry.key.is_empty());
-    is_whole.then_some(page)
+    broken.map_or(Ok(page), Err)
+}
+
+fn truth(word: &str) -> Option<bool> {
+    let is = |other: &str| word.trim().eq_ignore_ascii_case(other);
+    match (is("true"), is("false")) {
+        (true, _) => Some(true),
+        (_, true) => Some(false),
+        _ => None,
+    }
 }
 
 /// Where an element of a list stands.
@@ -133,6 +158,8 @@ fn list(
     mut ended: impl FnMut(Place, &str, String) -> Option<()>,
 ) -> Option<()> {
     let mut reader = Reader::from_str(text);
+    // `<Contents/>` is one that says nothing, and nothing that may be passed over.
+    reader.config_mut().expand_empty_elements = true;
     let (mut depth, mut is_entry, mut word) = (0_u32, false, String::new());
     loop {
         match reader.read_event().ok()? {
@@ -240,7 +267,7 @@ mod tests {
             </Contents><CommonPrefixes><Prefix>p/</Prefix><Key>no</Key></CommonPrefixes>\
             <EncodingType>url</EncodingType></ListBucketResult>";
         let read = page(text).expect("a page");
-        assert!(read.is_cut);
+        assert_eq!(read.is_cut, Some(true));
         assert_eq!(read.token.as_deref(), Some("a&b="));
         let [entry] = &read.entries[..] else { panic!("{read:?}") };
         assert_eq!(
@@ -250,7 +277,7 @@ mod tests {
         let plain = page(&text.replace("url", "none")).expect("a page");
         assert_eq!(plain.entries[0].key, "a+b%2B%C3%BC&.qcow");
         for end in 0..text.len() {
-            assert!(page(&text[..end]).is_none(), "{end}");
+            assert!(page(&text[..end]).is_err(), "{end}");
         }
         for (one, other) in [
             ("<Size>7", "<Size>-7"),
@@ -258,7 +285,7 @@ mod tests {
             ("%C3%BC", "%FF"),
             ("ListBucketResult", "Error"),
         ] {
-            assert!(page(&text.replace(one, other)).is_none(), "{other}");
+            assert!(page(&text.replace(one, other)).is_err(), "{other}");
         }
     }
 

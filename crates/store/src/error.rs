@@ -49,6 +49,8 @@ pub enum Kind {
     Unreachable,
     /// The server answered what no such server may, or refused for a reason of its own.
     Odd,
+    /// The server's list of objects is none that can be understood.
+    NoList,
     /// The host failed, with a file of its own.
     Host(io::ErrorKind),
     /// The run is to stop.
@@ -82,6 +84,10 @@ impl Error {
             Kind::Exists => "name another target, or replace it with --force",
             Kind::Unclear => "look at what is there now before anything else is done with it",
             Kind::Unreachable => "look at the network and at AWS_ENDPOINT_URL, then run this again",
+            Kind::NoList => {
+                "look at whether AWS_ENDPOINT_URL is a store that lists as S3 does (ListObjectsV2); \
+                 else fetch the objects into a folder, and scan that"
+            }
             Kind::Odd | Kind::Host(_) | Kind::Stopped => return None,
         })
     }
@@ -94,7 +100,7 @@ impl Error {
             Kind::Changed => io::ErrorKind::StaleNetworkFileHandle,
             Kind::Exists => io::ErrorKind::AlreadyExists,
             Kind::Unreachable | Kind::Unclear => io::ErrorKind::NetworkUnreachable,
-            Kind::Odd => io::ErrorKind::InvalidData,
+            Kind::Odd | Kind::NoList => io::ErrorKind::InvalidData,
             Kind::Host(kind) => kind,
             // What is interrupted is done again by those who copy, and this is not.
             Kind::Stopped => io::ErrorKind::Other,

@@ -13,6 +13,7 @@
 //! draft       an object as it would be, and how it becomes that
 //! ```
 
+mod addresses;
 mod agents;
 mod blocks;
 mod certificates;

@@ -53,6 +53,9 @@ pub const LONGEST_OBJECT: u64 = i64::MAX.unsigned_abs();
 /// How long a connection may take to come about.
 pub const CONNECT: Duration = Duration::from_secs(10);
 
+/// How long the addresses of a server's name are good: stores have many, and change them often.
+pub const ADDRESSES: Duration = Duration::from_secs(5);
+
 /// How long the server may take to begin its answer.
 pub const ANSWER: Duration = Duration::from_secs(30);
 

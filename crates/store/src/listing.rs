@@ -102,6 +102,9 @@ impl Listing {
     /// The object of this key: the first of all whose keys begin so, where there is one.
     fn first(&self, key: &str) -> Result<Option<Entry>> {
         let page = self.page(key, 1, None)?;
+        if page.entries.is_empty() && page.is_cut != Some(false) {
+            return Err(self.odd("what a key begins with is the first in a list of that Prefix"));
+        }
         Ok(page.entries.into_iter().next().filter(|entry| entry.key == key))
     }
 
@@ -117,15 +120,20 @@ impl Listing {
         self.empty_pages = if page.entries.is_empty() { self.empty_pages + 1 } else { 0 };
         for entry in page.entries {
             if !entry.key.starts_with(&prefix) {
-                return Err(self.odd("was answered with objects that lie elsewhere"));
+                return Err(self.odd("keys of a list begin with the Prefix that was asked for"));
             }
             let listed = self.listed(entry);
             // So a list ends, and nothing is in it twice.
             if !self.pairing.take(listed, self.note.suffix, &mut self.ready) {
-                return Err(self.odd("was answered with keys that are not in their order"));
+                return Err(self.odd("keys of a list are in order, and each comes once"));
             }
         }
-        if !page.is_cut {
+        // A token alone says that there are more.
+        let is_cut = page.is_cut.unwrap_or(page.token.is_some());
+        if page.is_cut.is_none() && !is_cut {
+            return Err(self.odd("a list says in IsTruncated whether there are more objects"));
+        }
+        if !is_cut {
             self.stage = Stage::Over;
             self.pairing.end(&mut self.ready);
             if !self.has_any && !self.folder.key().is_empty() {
@@ -134,15 +142,20 @@ impl Listing {
             }
             return Ok(());
         }
-        if self.empty_pages >= EMPTY_PAGES || page.token.is_none() {
-            return Err(self.odd("was answered with a list that does not go on"));
+        if page.token.is_none() {
+            return Err(self.odd("a list that goes on has a NextContinuationToken"));
+        }
+        if self.empty_pages >= EMPTY_PAGES {
+            return Err(self.odd("a list that goes on has objects in one of 1000 pages"));
         }
         self.token = page.token;
         Ok(())
     }
 
-    fn odd(&self, why: &str) -> Error {
-        Error::new(Kind::Odd, &self.folder.path(), "listing it", why)
+    /// That the store broke a rule of lists.
+    fn odd(&self, rule: &str) -> Error {
+        let why = format!("was answered by {} against the rule: {rule}", self.store.told());
+        Error::new(Kind::NoList, &self.folder.path(), "listing it", why)
     }
 
     fn page(&self, prefix: &str, most: u32, token: Option<&str>) -> Result<Page> {
@@ -163,8 +176,7 @@ impl Listing {
         };
         let done = self.store.ask(&request, |answer| {
             let text = answer.text_of(LONGEST_PAGE)?;
-            let why = "was answered with something that is no list";
-            document::page(&text).ok_or_else(|| Failed::from(request.error(Kind::Odd, why)))
+            document::page(&text).map_err(|rule| Failed::from(self.odd(rule)))
         });
         done.map_err(|error| Error { path: self.folder.path(), ..error })
     }

@@ -13,9 +13,9 @@ use calve_upgrade::Plan;
 
 use super::Image;
 use crate::args::UpgradeArgs;
-use crate::command::{convert, target};
+use crate::command::target;
 use crate::exit::{Code, Failure};
-use crate::{signals, source};
+use crate::{signals, source, threads};
 
 /// What a repack cannot do is known before the upgrade.
 pub(super) fn refuse(image: &Image) -> Result<(), Failure> {
@@ -68,7 +68,7 @@ pub(super) fn run(image: &Image, plan: &Plan, args: &UpgradeArgs) -> Result<(), 
         salvage: Salvage::Refuse,
         copying: Copying::Read,
         verify: true,
-        threads: convert::threads(None)?,
+        threads: threads::of(None, [])?,
         pace: std::sync::Arc::default(),
     };
     let flags = signals::install()?;

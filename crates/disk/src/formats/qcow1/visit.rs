@@ -28,10 +28,12 @@ impl Qcow1Image {
             let at = self.l1_entry_at(index);
             let page = tables.l1(at.get(), count)?;
             visit(VisitedTable { is_l2: false, at, entries: &page });
-            for table in page.iter().filter(|at| **at != 0) {
+            for (number, table) in page.iter().enumerate().filter(|(_, at)| **at != 0) {
                 if self.table_objection(*table).is_some() {
                     continue;
                 }
+                let next = &page[number + 1..];
+                tables.look_ahead(index + number as u64, *table, next, header.l2_entries());
                 let entries = tables.l2(*table, header.l2_entries())?;
                 visit(VisitedTable { is_l2: true, at: HostOffset::new(*table), entries: &entries });
             }

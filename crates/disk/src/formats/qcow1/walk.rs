@@ -6,7 +6,7 @@ use super::header::HEADER_SIZE;
 use super::tables::L1_PAGE;
 use crate::error::Result;
 use crate::finding::Rule;
-use crate::units::{GuestRange, HostOffset};
+use crate::units::{GuestRange, HostOffset, in_memory};
 
 /// What the walk comes by.
 #[derive(Clone, Copy, Debug)]
@@ -54,6 +54,8 @@ pub(super) fn run(
                 tell(Met::NoTable(rule), entry_at, covered)?;
             } else if seen.is_new(*at) {
                 tell(Met::Table { at: *at }, entry_at, covered)?;
+                let next = &page[in_memory(number - index + 1)..];
+                image.tables.look_ahead(number, *at, next, header.l2_entries());
                 table(image, *at, covered, tell)?;
             } else {
                 tell(Met::SharedTable { at: *at }, entry_at, covered)?;

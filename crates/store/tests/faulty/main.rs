@@ -1,121 +1,19 @@
 //! A server that does what none should: every way ends in an error, never in wrong bytes and
 //! never in waiting for good.
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
-use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
+mod lists;
+mod server;
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use calve_disk::units::HostOffset;
 use calve_disk::{Storage, StorageMut};
 use calve_inplace::{Journal, UNDO_RECORD};
-use calve_store::{
-    Condition, Draft, Error, Folder, Kind, Listed, Listing, Object, ObjectFile, ObjectJournal,
-    ObjectName, Settings, Store, Tag, Upload,
-};
+use calve_store::{Condition, Draft, Error, Kind, ObjectJournal, Tag, Upload};
 
-/// A request as it came: its first line and its headers, in small letters.
-struct Request {
-    line: String,
-    headers: String,
-}
-
-impl Request {
-    fn range(&self) -> (usize, usize) {
-        let range = self.headers.split("\nrange: bytes=").nth(1).expect("a range");
-        let range = range.lines().next().expect("a line");
-        let (from, last) = range.split_once('-').expect("a range");
-        (from.parse().expect("a number"), last.parse::<usize>().expect("a number") + 1)
-    }
-}
-
-type Answer = dyn Fn(&Request, usize) -> Vec<u8> + Send + Sync;
-
-/// A server that answers as `answer` says; the number is that of the request.
-struct Server {
-    address: String,
-    count: Arc<AtomicUsize>,
-    seen: Arc<Mutex<Vec<Request>>>,
-}
-
-impl Server {
-    fn new(answer: impl Fn(&Request, usize) -> Vec<u8> + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let address = format!("http://{}", listener.local_addr().expect("an address"));
-        let (count, seen) = (Arc::new(AtomicUsize::new(0)), Arc::new(Mutex::new(Vec::new())));
-        let server = Self { address, count: Arc::clone(&count), seen: Arc::clone(&seen) };
-        let answer: Arc<Answer> = Arc::new(answer);
-        std::thread::spawn(move || {
-            for stream in listener.incoming() {
-                let (answer, count, seen) =
-                    (Arc::clone(&answer), Arc::clone(&count), Arc::clone(&seen));
-                std::thread::spawn(move || {
-                    serve(stream.expect("a stream"), &*answer, &count, &seen);
-                });
-            }
-        });
-        server
-    }
-
-    fn object(&self) -> Object {
-        Object::new(&self.store(), ObjectName::parse(Path::new("s3://b/k")).expect("a name"))
-    }
-
-    fn store(&self) -> Arc<Store> {
-        let endpoint = self.address.clone();
-        let settings = Settings::new(&|name| match name {
-            "AWS_ENDPOINT_URL" => Some(endpoint.clone()),
-            "AWS_ACCESS_KEY_ID" => Some("SECRETID".into()),
-            "AWS_SECRET_ACCESS_KEY" => Some("SECRETKEY".into()),
-            _ => None,
-        });
-        let settings = settings.expect("settings").impatient(Duration::from_secs(1));
-        Store::new(settings).expect("a store")
-    }
-
-    fn list(&self, folder: &str) -> Vec<Result<Listed, Error>> {
-        let folder = Folder::parse(Path::new(folder)).expect("a folder");
-        Listing::new(&self.store(), folder, UNDO_RECORD).collect()
-    }
-
-    fn open(&self) -> Result<ObjectFile, Error> {
-        ObjectFile::open(self.object())
-    }
-
-    fn requests(&self) -> usize {
-        self.count.load(Ordering::SeqCst)
-    }
-}
-
-fn serve(stream: TcpStream, answer: &Answer, count: &AtomicUsize, seen: &Mutex<Vec<Request>>) {
-    let mut reader = BufReader::new(stream.try_clone().expect("a stream"));
-    let mut line = String::new();
-    if reader.read_line(&mut line).unwrap_or(0) == 0 {
-        return;
-    }
-    let (mut headers, mut length) = (String::from("\n"), 0);
-    loop {
-        let mut header = String::new();
-        if reader.read_line(&mut header).unwrap_or(0) == 0 || header.trim().is_empty() {
-            break;
-        }
-        let (name, value) = header.trim().split_once(':').expect("a header");
-        let (name, value) = (name.to_lowercase(), value.trim());
-        if name == "content-length" {
-            length = value.parse().expect("a number");
-        }
-        headers.push_str(&format!("{name}: {value}\n"));
-    }
-    let mut body = vec![0; length];
-    let _ = reader.read_exact(&mut body);
-    let request = Request { line, headers };
-    let bytes = answer(&request, count.fetch_add(1, Ordering::SeqCst));
-    seen.lock().expect("no panic").push(request);
-    // Whoever asked may be gone by now.
-    let _ = (&stream).write_all(&bytes);
-}
+use crate::server::{Request, Server, plain};
 
 const SIZE: usize = 3 << 20;
 
@@ -141,14 +39,6 @@ fn ranged((from, end): (usize, usize), tag: &str, body: &[u8]) -> Vec<u8> {
         body.len()
     );
     [head.as_bytes(), body].concat()
-}
-
-fn plain(status: &str, headers: &str, body: &str) -> Vec<u8> {
-    let length = body.len();
-    format!(
-        "HTTP/1.1 {status}\r\n{headers}Content-Length: {length}\r\nConnection: close\r\n\r\n{body}"
-    )
-    .into_bytes()
 }
 
 /// Reads a range of an object that opens well, and which the server then answers as `answer` does.
@@ -449,64 +339,6 @@ fn an_end_that_tells_of_a_failure_in_its_body_is_one() {
     assert_eq!(error.kind, Kind::Exists, "{error}");
 }
 
-/// A page of a list of these keys.
-fn page(keys: &[String], token: Option<&str>) -> String {
-    let entry = |key: &String| {
-        format!("<Contents><Key>{key}</Key><ETag>\"t\"</ETag><Size>1</Size></Contents>")
-    };
-    let entries: String = keys.iter().map(entry).collect();
-    let token =
-        token.map(|token| format!("<NextContinuationToken>{token}</NextContinuationToken>"));
-    format!(
-        "<ListBucketResult><IsTruncated>{}</IsTruncated>{}{entries}</ListBucketResult>",
-        token.is_some(),
-        token.unwrap_or_default()
-    )
-}
-
-type Made = fn() -> String;
-
-#[test]
-fn a_list_that_lies_ends_and_is_an_error() {
-    let cases: [(&str, Made); 7] = [
-        ("the same page for ever", || page(&["k1".into()], Some("t"))),
-        ("nothing for ever", || page(&[], Some("t"))),
-        ("out of order", || page(&["k2".into(), "k1".into()], None)),
-        ("no token", || page(&["k1".into()], Some("t")).replace("NextContinuationToken", "Other")),
-        ("no list", || "<html><body>Welcome</body></html>".into()),
-        ("a part of a page", || page(&["k1".into()], None).replace("</L", "<L")),
-        ("no number", || page(&["k1".into()], None).replace(">1<", ">much<")),
-    ];
-    for (what, answer) in cases {
-        let server = Server::new(move |_, _| plain("200 OK", "", &answer()));
-        let mut listed = server.list("s3://b");
-        let error = listed.pop().expect("a failure").expect_err(what);
-        assert_eq!(error.kind, Kind::Odd, "{what}: {error}");
-        assert!(server.requests() <= 1000, "{what}: {}", server.requests());
-        assert!(listed.iter().all(Result::is_ok), "{what}");
-    }
-    // Objects that lie elsewhere than was asked.
-    let server = Server::new(|_, _| plain("200 OK", "", &page(&["other/k".into()], None)));
-    let error = server.list("s3://b/dir").pop().expect("a failure").expect_err("elsewhere");
-    assert_eq!(error.kind, Kind::Odd, "{error}");
-    // One page after the other, of a server that fails now and then.
-    let server = Server::new(|request, number| {
-        if number % 3 == 1 {
-            return plain("503 Slow", "", "");
-        }
-        match request.line.contains("continuation-token=a%26b") {
-            true => plain("200 OK", "", &page(&["k2".into()], None)),
-            false => plain("200 OK", "", &page(&["k1".into()], Some("a&amp;b"))),
-        }
-    });
-    let listed = server.list("s3://b");
-    let names: Vec<String> = listed
-        .iter()
-        .map(|it| it.as_ref().expect("an object").path.display().to_string())
-        .collect();
-    assert_eq!(names, ["s3://b/k1", "s3://b/k2"]);
-}
-
 /// A store with one object that is upgraded: what a request changes it remembers.
 #[derive(Default)]
 struct Kept {
@@ -622,17 +454,20 @@ fn the_way_back_stays_where_the_object_may_be_another_one() {
 #[test]
 fn a_run_that_is_to_stop_sends_nothing_again() {
     let server = Server::new(|_, _| plain("500 X", "", ""));
-    let (object, stop) = (server.object(), Arc::new(std::sync::atomic::AtomicBool::new(false)));
+    // The pause before it would be sent again is longer than any test: that this one ends shows that
+    // the pause did.
+    let object = server.object_of(Duration::from_secs(24 * 3600));
+    let (stop, count) = (Arc::new(AtomicBool::new(false)), Arc::clone(&server.count));
     object.heed(&stop);
     let later = Arc::clone(&stop);
     let waiting = std::thread::spawn(move || {
-        std::thread::sleep(Duration::from_millis(20));
+        while count.load(Ordering::SeqCst) == 0 {
+            std::thread::sleep(Duration::from_millis(5));
+        }
         later.store(true, Ordering::SeqCst);
     });
-    let started = Instant::now();
     let error = object.head().expect_err("fails");
-    assert_eq!(error.kind, Kind::Stopped, "{error}");
-    assert!(started.elapsed() < Duration::from_millis(500), "{:?}", started.elapsed());
+    assert_eq!((error.kind, server.requests()), (Kind::Stopped, 1), "{error}");
     waiting.join().expect("no panic");
 }
 
