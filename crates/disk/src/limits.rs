@@ -16,6 +16,13 @@ pub const MERGED_READ: u64 = 1 << 20;
 /// less than another request.
 pub const MERGE_GAP: u64 = 16 << 10;
 
+/// Bytes of one read of what is far, which answers late whatever is asked.
+pub const FAR_READ: u64 = 4 << 20;
+
+/// Host bytes that nobody asked for but that a read of what is far may pass over: a store sends 128 KiB
+/// in less time than it takes to answer.
+pub const FAR_GAP: u64 = 128 << 10;
+
 /// Bytes of table pages that the images of one disk keep together.
 pub const TABLE_CACHE: usize = 4 << 20;
 

@@ -40,6 +40,12 @@ pub trait Storage: Send + Sync {
     /// A word that these bytes will be read soon, so that the host may fetch them already.
     fn will_read(&self, _at: HostOffset, _length: u64) {}
 
+    /// Whether to ask takes much longer than the bytes do, so that what lies close together is better
+    /// read by one question and copied to its place.
+    fn is_far(&self) -> bool {
+        false
+    }
+
     /// The file itself, where there is one: the kernel may then copy.
     fn as_file(&self) -> Option<&File> {
         None
@@ -116,6 +122,10 @@ impl Storage for Arc<dyn StorageMut> {
 
     fn will_read(&self, at: HostOffset, length: u64) {
         (**self).will_read(at, length);
+    }
+
+    fn is_far(&self) -> bool {
+        (**self).is_far()
     }
 
     fn as_file(&self) -> Option<&File> {

@@ -212,6 +212,10 @@ impl Storage for Patched {
         self.below.will_read(at, length);
     }
 
+    fn is_far(&self) -> bool {
+        self.below.is_far()
+    }
+
     fn as_file(&self) -> Option<&File> {
         self.below.as_file().filter(|_| self.patches.is_empty())
     }

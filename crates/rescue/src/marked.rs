@@ -62,4 +62,8 @@ impl Storage for Marked {
     fn will_read(&self, at: HostOffset, length: u64) {
         self.inner.will_read(at, length);
     }
+
+    fn is_far(&self) -> bool {
+        self.inner.is_far()
+    }
 }

@@ -78,6 +78,10 @@ impl Storage for ObjectFile {
         Ok(self.read(out, at.get())?)
     }
 
+    fn is_far(&self) -> bool {
+        true
+    }
+
     fn will_read(&self, at: HostOffset, length: u64) {
         let end = at.get().saturating_add(length).min(self.length());
         if at.get() < end && in_memory(length) as u64 == length {

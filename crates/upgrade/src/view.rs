@@ -61,4 +61,8 @@ impl Storage for View {
     fn will_read(&self, at: HostOffset, length: u64) {
         self.storage.will_read(at, length);
     }
+
+    fn is_far(&self) -> bool {
+        self.storage.is_far()
+    }
 }

@@ -105,7 +105,8 @@ impl Reading<'_> {
         requests.sort_unstable_by_key(|request| (request.stored.layer, request.at));
         let mut rest = &requests[..];
         while !rest.is_empty() {
-            let (group, others) = rest.split_at(group_length(rest));
+            let is_far = self.storage(&rest[0].stored).is_far();
+            let (group, others) = rest.split_at(group_length(rest, is_far));
             self.read_group(group, scratch)?;
             rest = others;
         }
@@ -309,17 +310,24 @@ impl Reading<'_> {
 
 /// How many of the sorted requests one read serves: neighbours in one file, close enough that
 /// passing over what lies between is cheaper than asking again.
-fn group_length(requests: &[Request]) -> usize {
+fn group_length(requests: &[Request], is_far: bool) -> usize {
     let first = &requests[0];
     let mut end = first.end();
+    let (gap, most) = match is_far {
+        true => (limits::FAR_GAP, limits::FAR_READ),
+        false => (limits::MERGE_GAP, limits::MERGED_READ),
+    };
+    // Nothing is copied twice where asking costs next to nothing.
+    let is_alone =
+        |request: &Request| !is_far && request.is_in_place() && request.length >= LONG_RUN;
     let joins = |request: &Request, end: u64| {
         request.stored.layer == first.stored.layer
             && request.stored.encoding.is_same_length() == first.stored.encoding.is_same_length()
-            && request.at.get() <= end.saturating_add(limits::MERGE_GAP)
-            && request.end() - first.at.get() <= limits::MERGED_READ
-            && !(request.is_in_place() && request.length >= LONG_RUN)
+            && request.at.get() <= end.saturating_add(gap)
+            && request.end() - first.at.get() <= most
+            && !is_alone(request)
     };
-    if first.is_in_place() && first.length >= LONG_RUN {
+    if is_alone(first) {
         return 1;
     }
     let mut count = 1;
