@@ -174,6 +174,17 @@ fn a_folder_that_is_not_mounted_is_told_and_only_what_was_removed_on_purpose_is_
     let said = bench.ok(&report);
     assert_eq!(said.json()["certificate"]["removed-on-purpose"], 5);
     bench.fails(64, "--catalogue", &["scan", "--removed", "tree", "tree"]);
+    // A link in the place of an image is no file, and what it leads to is where it is.
+    bench.write("tree/v1.img", &image().0);
+    bench.ok(&["scan", "-q", "--catalogue", "known", "tree"]);
+    fs::rename(bench.file("tree/v1.img"), bench.file("elsewhere")).expect("moved");
+    std::os::unix::fs::symlink("../elsewhere", bench.file("tree/v1.img")).expect("a link");
+    bench.ok(&["scan", "-q", "--catalogue", "known", "tree"]);
+    bench.fails(2, "", &report);
+    let words = ["scan", "--catalogue", "known", "--removed", "tree/v1.img", "tree"];
+    let said = bench.ok(&words);
+    assert!(said.err.contains("tree/v1.img: removed on purpose, as you say: 1"), "{}", said.err);
+    bench.ok(&report);
 }
 
 #[test]

@@ -220,8 +220,14 @@ fn one_worker_has_a_shard_and_no_plan_is_carried_out_in_two_ways_at_once() {
         assert!(said.err.contains(next), "{}", said.err);
     }
     let said = bench.ok(&["report", "plan"]);
-    assert!(said.err.contains("calve report --journal plan.shards plan does"), "{}", said.err);
-    assert_eq!(bench.ok(&["report", "--journal", "plan.shards", "plan"]).err, "");
+    assert!(said.err.contains("what workers have done: plan.shards"), "{}", said.err);
+    let named = bench.ok(&["report", "--journal", "plan.shards", "plan"]);
+    assert_eq!((&*named.err, named.out), ("", said.out));
+    // Who knows of neither sees that somebody did something.
+    fs::rename(bench.file("plan.shards"), bench.file("other.shards")).expect("renamed");
+    let said = bench.fails(2, "", &["report", "--watch-exit", "plan"]);
+    assert!(said.out.contains("known here: 6\n"), "{}", said.out);
+    fs::rename(bench.file("other.shards"), bench.file("plan.shards")).expect("renamed");
     assert!(before == bench.read("catalogue"), "something was written");
     // What `migrate` would write to it, `work` would not know.
     bench.fails(18, "of one shard", &["migrate", "plan", "--journal", journal]);

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use calve_disk::open::shown;
-use calve_disk::{Named, PendingFile, folder_of, shell};
+use calve_disk::{Named, PendingFile, folder_of};
 use calve_migrate::shard::Shard;
 use calve_report::{Found, Looked, Report, Sources};
 use calve_store::{Kind, ObjectFile};
@@ -19,17 +19,8 @@ use crate::{print, store};
 
 pub(crate) fn run(args: &ReportArgs, program: &str) -> Result<Code, Failure> {
     let _lock = lock(args)?;
-    let sources = Sources::open(&args.file, args.journal.as_deref(), args.run).map_err(at_work)?;
-    let sources = sources.with_objects(look);
+    let sources = sources(args, program)?.with_objects(look);
     let report = Report::new(&sources, env!("CARGO_PKG_VERSION"), now())?;
-    let of_workers = work::shards_of(&args.file).filter(|_| report.run().is_none());
-    if let Some((folder, _)) = of_workers.filter(|_| args.journal.is_none()) {
-        let (file, folder) = (shell::path(&args.file), shell::path(&folder));
-        let text = format!(
-            "this does not tell of what workers have done: calve report --journal {folder} {file} does"
-        );
-        print::note(program, &text);
-    }
     let write = |out: &mut dyn Write| match args.output {
         ReportShape::Human => Ok(out.write_all(folded(&calve_report::human(&report)?).as_bytes())?),
         ReportShape::Html => calve_report::write_html(&report, out),
@@ -58,6 +49,20 @@ pub(crate) fn run(args: &ReportArgs, program: &str) -> Result<Code, Failure> {
     }
     let is_watched = args.watch_exit && !report.certificate.is_given();
     Ok(if is_watched { Code::Corruption } else { Code::Done })
+}
+
+/// What a report rests on: of a plan of which the catalogue knows no run, the journals of workers
+/// that have carried it out.
+fn sources(args: &ReportArgs, program: &str) -> Result<Sources, Failure> {
+    let sources = Sources::open(&args.file, args.journal.as_deref(), args.run).map_err(at_work)?;
+    if args.journal.is_some() || sources.has_run() {
+        return Ok(sources);
+    }
+    let of_workers = work::shards_of(&args.file)
+        .filter(|(_, agreed)| sources.plan_digest() == Some(&*agreed.plan_digest));
+    let Some((folder, _)) = of_workers else { return Ok(sources) };
+    print::note(program, &format!("it tells of what workers have done: {}", shown(&folder)));
+    Sources::open(&args.file, Some(&folder), args.run).map_err(at_work)
 }
 
 /// The lines of a report in the width of a terminal, but for commands and names.

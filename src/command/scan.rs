@@ -142,22 +142,33 @@ fn roots(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
     Ok(roots)
 }
 
-/// Paths at which something was, as the catalogue knows them: of what is not there the last part
-/// that is says what they really are.
+/// Paths at which something was, as the catalogue knows them: what is above them says where they really
+/// are. Where a link is, both it may be meant and what it leads to.
 fn removed(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
-    let real = |path: &PathBuf| {
+    let mut removed = Vec::new();
+    for path in paths {
         if store::is_object(path) {
-            return Ok(Folder::parse(path)?.path());
+            removed.push(Folder::parse(path)?.path());
+            continue;
         }
         let whole = std::path::absolute(path).map_err(|source| {
             Failure::from(calve_disk::Error::host("looking for it", path, source))
         })?;
-        let there = whole.ancestors().find_map(|it| Some((it, it.canonicalize().ok()?)));
-        let Some((above, real)) = there else { return Ok(whole) };
-        let below = whole.strip_prefix(above).unwrap_or(&whole);
-        Ok(if below.as_os_str().is_empty() { real } else { real.join(below) })
-    };
-    paths.iter().map(real).collect()
+        // Without a slash at its end.
+        let whole: PathBuf = whole.components().collect();
+        // Of what is not there, the part that is.
+        let above = whole.ancestors().skip(1).find_map(|it| Some((it, it.canonicalize().ok()?)));
+        let itself = above.map_or_else(
+            || whole.clone(),
+            |(above, real)| {
+                whole.strip_prefix(above).map_or_else(|_| whole.clone(), |below| real.join(below))
+            },
+        );
+        let led_to = whole.canonicalize().ok().filter(|real| *real != itself);
+        removed.push(itself);
+        removed.extend(led_to);
+    }
+    Ok(removed)
 }
 
 /// Who looks at files, in the first thread; `None` where that is this process.
@@ -300,7 +311,8 @@ fn code(
             print::note(program, text);
         }
     };
-    for (path, images) in &scanned.removed {
+    let is_any = scanned.removed.iter().any(|(_, images)| *images > 0);
+    for (path, images) in scanned.removed.iter().filter(|(_, images)| *images > 0 || !is_any) {
         let path = shown(path);
         let images = print::count(*images, "version 1 image", "version 1 images");
         note(&format!("{path}: removed on purpose, as you say: {images}"));

@@ -23,6 +23,9 @@ pub enum Reason {
     InArchive,
     /// A run has begun with it, and has not ended.
     Unfinished,
+    /// Something else is there than when it was scanned or planned, and no run that is known did that:
+    /// whoever did may have kept originals.
+    Changed,
     /// Nothing is there, and nobody knows where it went.
     Missing,
     /// What is there is no regular file.
@@ -38,12 +41,13 @@ pub enum Reason {
 }
 
 impl Reason {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 12] = [
         Self::Version1,
         Self::InUse,
         Self::Original,
         Self::InArchive,
         Self::Unfinished,
+        Self::Changed,
         Self::Missing,
         Self::NoFile,
         Self::Unreadable,
@@ -70,6 +74,7 @@ impl Reason {
             Self::Original => "v1-original",
             Self::InArchive => "v1-in-archive",
             Self::Unfinished => "unfinished",
+            Self::Changed => "changed",
             Self::Missing => "missing",
             Self::NoFile => "no-file",
             Self::Unreadable => "unreadable",
@@ -87,6 +92,9 @@ impl Reason {
             Self::Original => "Originals of migrated images, and images that were put aside",
             Self::InArchive => "Version 1 images in archives",
             Self::Unfinished => "Images that a run has begun with and not ended",
+            Self::Changed => {
+                "Images that became something else, which no run did that is known here"
+            }
             Self::Missing => {
                 "Images, and files that could not be looked into, that are not where they were"
             }

@@ -17,7 +17,9 @@ pub(crate) enum By {
     Gone,
     /// A run, as an original that it does not keep any more.
     Former(i64),
-    /// The plan.
+    /// The plan, which leaves it, or changes no more than what it lies on.
+    Left,
+    /// The plan, as version 1 that is to be migrated.
     Plan,
     /// The catalogue: it was there when it was scanned last.
     Catalogue,
@@ -35,11 +37,12 @@ impl By {
         match self {
             Self::Gone => (0, 0),
             Self::Former(run) => (1, run),
-            Self::Plan => (2, 0),
-            Self::Catalogue => (3, 0),
-            Self::Image(run) => (4, run),
-            Self::Original(run) => (5, run),
-            Self::Removed => (6, 0),
+            Self::Left => (2, 0),
+            Self::Plan => (3, 0),
+            Self::Catalogue => (4, 0),
+            Self::Image(run) => (5, run),
+            Self::Original(run) => (6, run),
+            Self::Removed => (7, 0),
         }
     }
 
@@ -47,6 +50,7 @@ impl By {
         let all = [
             Self::Gone,
             Self::Former(run),
+            Self::Left,
             Self::Plan,
             Self::Catalogue,
             Self::Image(run),
@@ -87,7 +91,9 @@ pub(crate) fn gather(
             let images = family.images.iter();
             let is_known = |it: &&Image| it.is_version1() || it.strategy != Strategy::Leave;
             for image in images.filter(is_known) {
-                into.put_known(&image.path.0, By::Plan, false)?;
+                let is_left = !image.is_version1() || image.strategy == Strategy::Leave;
+                let by = if is_left { By::Left } else { By::Plan };
+                into.put_known(&image.path.0, by, false)?;
             }
             tell(family)
         })?;
@@ -139,10 +145,15 @@ fn add_row(into: &Gathered, row: &Row) -> Result<()> {
 fn add_run(into: &Gathered, journal: &Journal, (run, is_undone): (i64, bool)) -> Result<()> {
     journal.each_family(run, |family| {
         if is_undone {
-            // A scan may have met its originals while it kept them.
-            let images = journal.images(run, family.number)?;
-            let mut kept = images.iter().filter_map(|record| record.kept.as_deref());
-            return kept.try_for_each(|kept| into.put_known(kept, By::Former(run), true));
+            for record in journal.images(run, family.number)? {
+                // It is version 1 again, whatever a scan has met there meanwhile.
+                into.put_known(&record.path, By::Image(run), false)?;
+                // A scan may have met its original while it was kept.
+                if let Some(kept) = &record.kept {
+                    into.put_known(kept, By::Former(run), true)?;
+                }
+            }
+            return Ok(());
         }
         let is_unfinished = matches!(family.state, FamilyState::Preparing | FamilyState::Switching);
         for record in journal.images(run, family.number)? {
@@ -172,7 +183,7 @@ impl Known {
     fn run(&self) -> Option<i64> {
         match self.by {
             By::Image(run) | By::Original(run) | By::Former(run) => Some(run),
-            By::Gone | By::Plan | By::Catalogue | By::Removed => None,
+            By::Gone | By::Left | By::Plan | By::Catalogue | By::Removed => None,
         }
     }
 
@@ -182,7 +193,9 @@ impl Known {
             Found::Version1 if matches!(self.by, By::Original(_)) => Some(Reason::Original),
             Found::Version1 if looked.is_in_use => Some(Reason::InUse),
             Found::Version1 => Some(Reason::Version1),
-            Found::Qcow2 | Found::Other => None,
+            Found::Qcow2 | Found::Other => {
+                matches!(self.by, By::Plan | By::Catalogue).then_some(Reason::Changed)
+            }
             Found::Missing => (!self.may_be_missing).then_some(Reason::Missing),
             Found::NoFile => (self.by != By::Removed).then_some(Reason::NoFile),
             Found::Unreadable(_) => Some(Reason::Unreadable),

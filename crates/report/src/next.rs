@@ -159,6 +159,11 @@ impl Commands {
                 self.scan(),
             ),
             Reason::Unfinished => ("Go on with the run.", self.again.clone()),
+            Reason::Changed => (
+                "Whoever did it may have kept originals. Where calve did, with a journal or with \
+                 workers, report with its --journal; else scan again, and make another plan.",
+                self.scan(),
+            ),
             Reason::Missing => (
                 "They may be anywhere, or on a file system that is not mounted: find out, and scan \
                  again. Where one was removed on purpose, say so then with --removed PATH, of a \

@@ -121,6 +121,16 @@ impl Sources {
         Ok(sources)
     }
 
+    /// Whether the journal has a run that the report tells of.
+    pub fn has_run(&self) -> bool {
+        self.run.is_some()
+    }
+
+    /// BLAKE3 of the plan, where one was named or found.
+    pub fn plan_digest(&self) -> Option<&str> {
+        self.plan.as_ref().map(|plan| &*plan.digest)
+    }
+
     /// Objects are looked at by `look`.
     #[must_use]
     pub fn with_objects(self, look: fn(&Path) -> Looked) -> Self {

@@ -77,10 +77,15 @@ fn what_is_at_a_path_now_is_what_counts() {
     let held = File::options().read(true).write(true).open(&path).expect("a file");
     lock_for_writing(&held, &path).expect("nobody else has it");
     assert_only(&made, Reason::InUse, "a", None);
+    // Whoever made it another file may have kept the one that it was.
     fs::write(&path, QCOW2).expect("a file");
-    assert_eq!(judged(&made), [], "in use, and no version 1");
+    assert_only(&made, Reason::Changed, "a", None);
     drop(held);
+    assert_only(&made, Reason::Changed, "a", None);
+    made.scan();
     assert_eq!(judged(&made), []);
+    fs::write(&path, version1()).expect("a file");
+    made.scan();
     fs::remove_file(&path).expect("removed");
     assert_only(&made, Reason::Missing, "a", None);
     std::os::unix::fs::symlink("elsewhere", &path).expect("a link");
@@ -145,6 +150,41 @@ fn what_could_not_be_read_before_it_went_is_missing_too() {
     assert_only(&made, Reason::NoFile, "a", None);
     made.scan_without(&[path]);
     assert_eq!(judged(&made), []);
+}
+
+#[test]
+fn what_a_run_took_back_is_version_1_whatever_a_scan_has_met_there() {
+    let made = Made::new();
+    let path = made.write(b"a", &version1());
+    made.scan();
+    let (journal, run) = made.begin(vec![planned(1, &path, Strategy::Upgrade)], Kept::Beside);
+    fs::write(&path, QCOW2).expect("a file");
+    let mut image = record(1, &path, None);
+    image.state = ImageState::Switched;
+    put((&journal, &run), FamilyState::Done, None, &image);
+    made.scan();
+    assert_eq!(judged(&made), []);
+    fs::write(&path, version1()).expect("a file");
+    journal.set_undone(run.number).expect("said");
+    // Also where nobody has the plan any more.
+    fs::remove_file(made.file("plan")).expect("removed");
+    assert_only(&made, Reason::Version1, "a", Some(run.number));
+}
+
+#[test]
+fn a_plan_that_somebody_else_carried_out_makes_no_certificate() {
+    let made = Made::new();
+    let (path, left) = (made.write(b"a", &version1()), made.write(b"b", &version1()));
+    made.scan();
+    let families = vec![planned(1, &path, Strategy::Convert), planned(2, &left, Strategy::Leave)];
+    made.begin(families, Kept::Beside);
+    fs::write(&path, QCOW2).expect("a file");
+    fs::write(&left, QCOW2).expect("a file");
+    made.scan();
+    made.report("plan", |report| {
+        let remaining = &report.certificate.remaining;
+        assert_eq!(remaining, &[(Reason::Changed, 1)], "what was left was to be done by hand");
+    });
 }
 
 #[test]
