@@ -520,6 +520,40 @@ fn damaged_images_are_rescued_or_put_aside_where_the_plan_says_so() {
     }
 }
 
+#[test]
+fn what_is_damaged_is_given_up_only_when_that_is_asked_for() {
+    let (mut cut, _) = image();
+    cut.truncate(cut.len() - 5000);
+    for (word, code, released) in [("rescue", 4, 1), ("quarantine", 0, 0)] {
+        let bench = Bench::new();
+        fs::create_dir(bench.file("tree")).expect("a folder");
+        bench.write("tree/cut.qcow", &cut);
+        let planned = scan_and_plan(&bench, &["--damaged", word, "--keep-originals", "none"]);
+        let reason = planned[0]["reason"].as_str().expect("a reason");
+        assert!(reason.contains("kept as") || word == "quarantine", "{reason}");
+        let (before, kept) = (files(&bench.file("tree")), "tree/cut.qcow.calve-original");
+        let said = bench.run(&["migrate", "-q", "plan"]);
+        assert_eq!(said.code, Some(code), "{word}: {}", said.err);
+        assert!(bench.read(kept) == cut, "{word}");
+        bench.ok(&["migrate", "-q", "--undo", "1", "plan"]);
+        assert!(before == files(&bench.file("tree")), "{word}: not to the bit");
+        // What was put aside has nothing in its place, and is never given up.
+        assert_eq!(bench.run(&["migrate", "-q", "plan"]).code, Some(code), "{word}");
+        let said = bench.ok(&["migrate", "--release", "2", "--output", "json", "plan"]).json();
+        assert_eq!(said["images"], released, "{word}: {said}");
+        assert_eq!(bench.file(kept).exists(), released == 0, "{word}");
+        match word {
+            "rescue" => {
+                bench.fails(11, "was given up", &["migrate", "--undo", "2", "plan"]);
+            }
+            _ => {
+                bench.ok(&["migrate", "-q", "--undo", "2", "plan"]);
+                assert!(before == files(&bench.file("tree")), "{word}: not to the bit");
+            }
+        }
+    }
+}
+
 /// Six families of one image of two kinds.
 pub(crate) fn six_families() -> Bench {
     let bench = Bench::new();

@@ -24,7 +24,8 @@ pub(crate) struct PlanArgs {
     /// What is done with damaged images
     #[arg(long, value_enum, default_value_t)]
     pub(crate) damaged: DamagedWord,
-    /// What becomes of originals: beside, so many days beside (30d), none, or a folder
+    /// What becomes of originals: beside, so many days beside (30d), none (damaged ones
+    /// are kept beside all the same), or a folder
     #[arg(long, value_name = "beside|DAYS|none|DIR", default_value = "beside")]
     pub(crate) keep_originals: String,
     /// The most bytes that any file system has to give beside what is used now

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Mutex, MutexGuard};
 
-use calve_plan::Kept;
+use calve_plan::{Kept, Strategy};
 
 use crate::error::{Error, Result};
 use crate::event::Event;
@@ -121,7 +121,8 @@ pub fn release(
         let images = lock().images(run.number, family.number)?;
         for mut image in images {
             let until = image.ended.unwrap_or_default().saturating_add(days * DAY);
-            if image.state == ImageState::Switched && days > 0 && now() < until {
+            let may_wait = image.strategy != Strategy::Quarantine;
+            if may_wait && image.state == ImageState::Switched && days > 0 && now() < until {
                 released.waiting += 1;
                 continue;
             }
@@ -147,6 +148,10 @@ fn release_one<'a>(
     image: &mut ImageRecord,
     is_forced: bool,
 ) -> Result<Option<u64>> {
+    // What was put aside has nothing in its place: it stays, and can be put back.
+    if image.strategy == Strategy::Quarantine {
+        return Ok(None);
+    }
     let before = image.state;
     match (before, step::has_way_back(stores, image)?) {
         (ImageState::Switched, Some(false)) if image.strategy.replaces() && !is_forced => {

@@ -179,12 +179,14 @@ impl Families<'_> {
             step::tidy(self.stores, record).map_err(|it| Error::Unreleased(Box::new(it)))?;
         }
         if *site.kept == Kept::None {
+            // What is damaged has no equal: that is given up only when somebody asks for it.
+            let whole = |record: &&mut ImageRecord| !step::is_of_damaged(record);
             // Known before it is done: where one is given up, none of the family goes back.
-            for record in &mut records {
+            for record in records.iter_mut().filter(whole) {
                 record.state = ImageState::Released;
                 self.journal().set_image(site.run, record)?;
             }
-            for record in &mut records {
+            for record in records.iter_mut().filter(whole) {
                 step::release(self.stores, record)
                     .map_err(|error| Error::Unreleased(Box::new(error)))?;
                 self.journal().set_image(site.run, record)?;

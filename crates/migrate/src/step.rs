@@ -261,6 +261,11 @@ pub(crate) fn back(stores: &Stores, record: &mut ImageRecord, force: bool) -> Re
     Ok(())
 }
 
+/// Whether its original is damaged, so that nothing that is made of it holds all that it may.
+pub(crate) fn is_of_damaged(record: &ImageRecord) -> bool {
+    matches!(record.strategy, Strategy::Rescue | Strategy::Quarantine)
+}
+
 /// Whether there is anything to give up of a way back: the original, or the undo record; `None` of
 /// what leaves neither.
 pub(crate) fn has_way_back(stores: &Stores, record: &ImageRecord) -> Result<Option<bool>> {

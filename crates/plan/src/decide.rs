@@ -294,6 +294,14 @@ impl Members<'_> {
         }
     }
 
+    /// The reason, and where a damaged original is kept that all others are not.
+    fn and_damaged(&self, row: &Row, what: &str) -> String {
+        match self.wishes.kept {
+            Kept::None => format!("{what}; it is kept as {}.calve-original", name(row)),
+            _ => what.to_owned(),
+        }
+    }
+
     fn damaged(&self, place: usize, what: &str) -> Result<Fate, String> {
         let row = &self.rows[place];
         let is_alone = self.rows.len() == 1;
@@ -304,7 +312,9 @@ impl Members<'_> {
             return Err(format!("{what}; {FETCHED}"));
         }
         match self.wishes.damaged {
-            Damaged::Rescue if self.is_readable(row) => Ok(Fate::new(Strategy::Rescue, what)),
+            Damaged::Rescue if self.is_readable(row) => {
+                Ok(Fate::new(Strategy::Rescue, self.and_damaged(row, what)))
+            }
             Damaged::Quarantine if is_alone => Ok(Fate::new(Strategy::Quarantine, what)),
             _ if row.is_object() => Err(format!("{what}; {FETCHED}")),
             _ => Err(format!("{what}: calve check tells more, calve rescue copies what is left")),
