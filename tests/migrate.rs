@@ -554,6 +554,29 @@ fn what_is_damaged_is_given_up_only_when_that_is_asked_for() {
     }
 }
 
+#[test]
+fn what_was_put_aside_is_removed_by_hand_and_that_is_said() {
+    let (mut cut, _) = image();
+    cut.truncate(cut.len() - 5000);
+    let bench = Bench::new();
+    for name in ["tree", "kept"] {
+        fs::create_dir(bench.file(name)).expect("a folder");
+    }
+    bench.write("tree/cut.qcow", &cut);
+    scan_and_plan(&bench, &["--damaged", "quarantine", "--keep-originals", "kept"]);
+    bench.ok(&["migrate", "-q", "plan"]);
+    bench.ok(&["migrate", "-q", "--release", "1", "--force", "plan"]);
+    let kept = files(&bench.file("kept"));
+    assert_eq!(kept.len(), 1, "--force removes none that is there");
+    bench.fails(2, "", &["report", "--watch-exit", "plan"]);
+    fs::remove_dir_all(bench.file("kept")).expect("removed");
+    bench.fails(2, "", &["report", "--watch-exit", "plan"]);
+    bench.fails(11, "put aside is not there", &["migrate", "--release", "1", "plan"]);
+    bench.fails(2, "", &["report", "--watch-exit", "plan"]);
+    bench.ok(&["migrate", "-q", "--release", "1", "--force", "plan"]);
+    bench.ok(&["report", "--watch-exit", "plan"]);
+}
+
 /// Six families of one image of two kinds.
 pub(crate) fn six_families() -> Bench {
     let bench = Bench::new();

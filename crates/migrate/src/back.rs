@@ -148,9 +148,8 @@ fn release_one<'a>(
     image: &mut ImageRecord,
     is_forced: bool,
 ) -> Result<Option<u64>> {
-    // What was put aside has nothing in its place: it stays, and can be put back.
     if image.strategy == Strategy::Quarantine {
-        return Ok(None);
+        return release_aside((lock, stores), run, image, is_forced);
     }
     let before = image.state;
     match (before, step::has_way_back(stores, image)?) {
@@ -173,6 +172,32 @@ fn release_one<'a>(
     }
     lock().set_image(run, image)?;
     freed.map(Some)
+}
+
+/// What was put aside has nothing in its place: it stays, and can be put back. Where it is not there any
+/// more, somebody has removed it by hand, or moved it.
+fn release_aside<'a>(
+    (lock, stores): (&impl Fn() -> MutexGuard<'a, Journal>, &Stores),
+    run: i64,
+    image: &mut ImageRecord,
+    is_forced: bool,
+) -> Result<Option<u64>> {
+    let Some(kept) = image.kept.clone().filter(|_| image.state == ImageState::Switched) else {
+        return Ok(None);
+    };
+    match (stores.look(&kept)?, is_forced) {
+        (Some(_), _) => Ok(None),
+        (None, false) => {
+            let why = "what was put aside is not there: wherever it is, it is version 1 still. Where \
+                       it was removed, --force takes that for done";
+            Err(Error::refused(&kept, why))
+        }
+        (None, true) => {
+            image.state = ImageState::Released;
+            lock().set_image(run, image)?;
+            Ok(Some(0))
+        }
+    }
 }
 
 /// Asks whether [`undo`] or [`release`] would begin, and changes nothing.

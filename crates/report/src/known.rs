@@ -172,8 +172,7 @@ fn add_record(into: &Gathered, record: &ImageRecord, run: i64) -> Result<()> {
     let is_aside = record.strategy == Strategy::Quarantine;
     into.put_known(&record.path, By::Image(run), is_aside && is_over)?;
     let Some(kept) = &record.kept else { return Ok(()) };
-    // An image that was put aside is never removed.
-    match record.state == ImageState::Switched || (is_aside && is_over) {
+    match record.state == ImageState::Switched {
         true => into.put_known(kept, By::Original(run), false),
         false => into.put_known(kept, By::Former(run), true),
     }

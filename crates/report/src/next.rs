@@ -151,7 +151,8 @@ impl Commands {
             Reason::InUse => ("End the programs that use them, and scan again.", self.scan()),
             Reason::Original => (
                 "They are kept so that the run can be taken back. When that is not needed any more, \
-                 give it up: what is kept for days waits for these; an image that was put aside is never removed: that is done by hand.",
+                 give it up: what is kept for days waits for these. An image that was put aside \
+                 stays: remove it by hand, and say so with --force.",
                 self.release(run),
             ),
             Reason::InArchive => (

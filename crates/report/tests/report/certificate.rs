@@ -347,7 +347,7 @@ fn originals_and_what_is_half_done_speak_against_it_whatever_else_is_known_of_th
 }
 
 #[test]
-fn an_image_that_was_put_aside_is_never_removed() {
+fn an_image_that_was_put_aside_stays_until_somebody_says_that_it_was_removed() {
     let made = Made::new();
     let path = made.write(b"a", &version1());
     made.scan();
@@ -355,14 +355,21 @@ fn an_image_that_was_put_aside_is_never_removed() {
     let (journal, run) = made.begin(families, Kept::Beside);
     let kept = made.below(b"a.calve-quarantined");
     fs::rename(&path, &kept).expect("renamed");
-    let image = record(1, &path, Some(kept));
-    for state in [ImageState::Switched, ImageState::Released] {
-        let image =
-            calve_migrate::ImageRecord { strategy: Strategy::Quarantine, state, ..image.clone() };
-        put((&journal, &run), FamilyState::Done, None, &image);
-        // That nothing is at its place is right.
-        assert_only(&made, Reason::Original, "a.calve-quarantined", Some(run.number));
-    }
+    let image = record(1, &path, Some(kept.clone()));
+    let of = |state| calve_migrate::ImageRecord {
+        strategy: Strategy::Quarantine,
+        state,
+        ..image.clone()
+    };
+    put((&journal, &run), FamilyState::Done, None, &of(ImageState::Switched));
+    // That nothing is at its place is right.
+    assert_only(&made, Reason::Original, "a.calve-quarantined", Some(run.number));
+    fs::rename(&kept, made.file("away")).expect("moved");
+    assert_only(&made, Reason::Missing, "a.calve-quarantined", Some(run.number));
+    put((&journal, &run), FamilyState::Done, None, &of(ImageState::Released));
+    assert_eq!(judged(&made), []);
+    fs::rename(made.file("away"), &kept).expect("moved");
+    assert_only(&made, Reason::Version1, "a.calve-quarantined", Some(run.number));
 }
 
 #[test]
