@@ -3,7 +3,8 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::io::Read;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, SystemTime};
@@ -598,6 +599,30 @@ fn a_device_or_a_link_is_not_replaced_by_numbers_or_a_patch() {
     }
     assert_eq!(migrated(&bench), 0);
     assert!(bench.ok(&["migrate", "--list", "catalogue"]).out.is_empty(), "a run was begun");
+}
+
+/// A pipe with a name that nobody reads keeps whoever opens it to write waiting, signals or not.
+#[test]
+fn a_pipe_that_nobody_reads_is_refused_and_one_that_is_read_gets_all_events() {
+    let bench = six_families();
+    nix::unistd::mkfifo(&bench.file("pipe"), nix::sys::stat::Mode::S_IRWXU).expect("a pipe");
+    let why = "pipe: nobody reads it; start the reader first";
+    bench.fails(18, why, &["migrate", "-q", "plan", "--events", "pipe"]);
+    let work = ["work", "-q", "--plan", "plan", "--shard", "0/1", "--events", "pipe"];
+    bench.fails(18, why, &work);
+    let why = "pipe: is neither a regular file nor a folder";
+    bench.fails(18, why, &["migrate", "-q", "plan", "--configs", "pipe"]);
+    assert_eq!(migrated(&bench), 0);
+    assert!(bench.ok(&["migrate", "--list", "catalogue"]).out.is_empty(), "a run was begun");
+    assert!(!bench.file("plan.shards").exists(), "a shard was begun");
+    let flags = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).expect("small");
+    let reader = fs::File::options().read(true).custom_flags(flags).open(bench.file("pipe"));
+    bench.ok(&["migrate", "-q", "plan", "--events", "pipe"]);
+    // All that was written waits in it: a pipe has room for 64 KiB.
+    let mut events = String::new();
+    reader.expect("opened").read_to_string(&mut events).expect("text");
+    let ended = events.lines().filter(|line| line.contains("\"event\":\"ended\""));
+    assert_eq!(ended.count(), 6, "{events}");
 }
 
 #[test]

@@ -55,7 +55,7 @@ pub(crate) fn run(args: &MigrateArgs, program: &str) -> Result<Code, Failure> {
     let left = plan.total.version1.saturating_sub(plan.total.migrated);
     let (journal, plan) = (Mutex::new(journal), (&plan, &record, None));
     let applied = configurations.as_ref().filter(|_| args.apply_configs);
-    let (words, canary) = ((&args.carry, &understood), args.canary.map(NonZeroUsize::get));
+    let (words, canary) = ((&args.carry, understood), args.canary.map(NonZeroUsize::get));
     let (summary, told) = carry::carry_out(words, canary, plan, &journal, applied, program)?;
     let stopped = |_| Some(exit::stopped().next("run the same again to go on"));
     let words = args.journal.as_ref().map(|path| format!("--journal {} ", shell::path(path)));
