@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::common::{Bench, Said, image};
 use calve_testkit::archive::{Archive, Entry, Found, Truth};
-use calve_testkit::{Builder, Random, qemu, seeds};
+use calve_testkit::{Builder, Mounted, Random, qemu, seeds};
 
 /// A bench with an archive in `tree`, and what is true of it.
 pub(crate) fn archive(seed: u64) -> (Bench, Truth) {
@@ -623,6 +623,25 @@ fn a_pipe_that_nobody_reads_is_refused_and_one_that_is_read_gets_all_events() {
     reader.expect("opened").read_to_string(&mut events).expect("text");
     let ended = events.lines().filter(|line| line.contains("\"event\":\"ended\""));
     assert_eq!(ended.count(), 6, "{events}");
+}
+
+#[test]
+fn where_nothing_can_be_written_families_fail_each_time_and_none_is_half_way() {
+    let bench = Bench::new();
+    fs::create_dir(bench.file("tree")).expect("a folder");
+    let Some(mounted) = Mounted::in_memory(&bench.file("tree"), 8 << 20) else { return };
+    bench.write("tree/one.qcow", &image().0);
+    scan_and_plan(&bench, &["--way", "convert"]);
+    let before = files(&bench.file("tree"));
+    mounted.make_read_only().expect("mounted anew");
+    for _ in 0..4 {
+        let words = ["migrate", "plan", "-p", "--output", "json"];
+        let said = bench.fails(11, "Read-only file system", &words).json();
+        assert_eq!((&said["failed"]["host"], &said["open"]), (&1.into(), &0.into()), "{said}");
+    }
+    let list = bench.ok(&["migrate", "--list", "--output", "json", "catalogue"]).json();
+    assert_eq!(list[0]["families"]["failed"], 1, "{list}");
+    assert!(before == files(&bench.file("tree")), "something was made");
 }
 
 #[test]
