@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, SystemTime};
@@ -642,6 +643,33 @@ fn where_nothing_can_be_written_families_fail_each_time_and_none_is_half_way() {
     let list = bench.ok(&["migrate", "--list", "--output", "json", "catalogue"]).json();
     assert_eq!(list[0]["families"]["failed"], 1, "{list}");
     assert!(before == files(&bench.file("tree")), "something was made");
+}
+
+/// A link that leads nowhere would have a file made by whoever may write there.
+#[test]
+fn a_lock_is_no_link_and_may_be_somebody_elses() {
+    let bench = six_families();
+    let lock = bench.file("catalogue.lock");
+    std::os::unix::fs::symlink("made", &lock).expect("a link");
+    bench.fails(18, "is a symbolic link, which is not followed", &["migrate", "-q", "plan"]);
+    assert!(!bench.file("made").exists());
+    fs::remove_file(&lock).expect("removed");
+    bench.write("catalogue.lock", b"");
+    if !rustix::process::geteuid().is_root() {
+        return qemu::skipped("becoming another user needs root");
+    }
+    // All is theirs, but for the lock.
+    let nobody = 65_534;
+    for name in [".", "tree", "catalogue", "plan"] {
+        std::os::unix::fs::chown(bench.file(name), Some(nobody), None).expect("given away");
+    }
+    for path in files(&bench.file("tree")).keys() {
+        std::os::unix::fs::chown(path, Some(nobody), None).expect("given away");
+    }
+    let mut theirs = bench.command(&["migrate", "-q", "plan"]);
+    let said = Said::of(&theirs.uid(nobody).gid(nobody).output().expect("the program runs"));
+    assert_eq!(said.code, Some(0), "{}", said.err);
+    assert_eq!(migrated(&bench), 6);
 }
 
 #[test]
