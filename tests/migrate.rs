@@ -645,6 +645,31 @@ fn where_nothing_can_be_written_families_fail_each_time_and_none_is_half_way() {
     assert!(before == files(&bench.file("tree")), "something was made");
 }
 
+#[test]
+fn what_was_put_aside_is_not_counted_as_released_and_stays() {
+    let bench = two_families();
+    let (mut cut, _) = image();
+    for length in [5000, 6000] {
+        cut.truncate(cut.len() - length);
+        bench.write(&format!("tree/cut-{length}.qcow"), &cut);
+    }
+    scan_and_plan(&bench, &["--damaged", "quarantine"]);
+    bench.ok(&["migrate", "-q", "plan"]);
+    for images in [4, 0] {
+        let words = ["migrate", "--output", "json", "--release", "1", "plan"];
+        let said = bench.ok(&words);
+        assert!(
+            said.err.contains("put aside, and never removed by calve: 2 images"),
+            "{}",
+            said.err
+        );
+        let told = said.json();
+        assert_eq!((&told["images"], &told["put-aside"]), (&images.into(), &2.into()), "{told}");
+    }
+    assert!(bench.file("tree/cut-5000.qcow.calve-original").exists());
+    assert!(bench.file("tree/cut-6000.qcow.calve-original").exists());
+}
+
 /// A link that leads nowhere would have a file made by whoever may write there.
 #[test]
 fn a_lock_is_no_link_and_may_be_somebody_elses() {

@@ -3,6 +3,7 @@
 pub(crate) mod carry;
 pub(crate) mod configurations;
 mod control;
+mod release;
 pub(crate) mod told;
 mod view;
 
@@ -28,7 +29,7 @@ pub(crate) fn run(args: &MigrateArgs, program: &str) -> Result<Code, Failure> {
         return undo(args, number, program);
     }
     if let Some(number) = action.release {
-        return release(args, number, program);
+        return release::run(args, number, program);
     }
     if action.list {
         return list(args);
@@ -256,35 +257,6 @@ fn undo(args: &MigrateArgs, number: i64, program: &str) -> Result<Code, Failure>
         }
     }
     Ok(if undone.failed.is_empty() { Code::Done } else { Code::Partly })
-}
-
-fn release(args: &MigrateArgs, number: i64, program: &str) -> Result<Code, Failure> {
-    let Held { journal, shard, _lock } = journal_of(args)?;
-    let journal = Mutex::new(journal);
-    let _plan = lock_run(&journal, number, shard.is_some())?;
-    let released = calve_migrate::release((&journal, &store::stores()), number, args.force)?;
-    for why in &released.failed {
-        print::note(program, &format!("not released: {why}"));
-    }
-    if released.waiting > 0 && !args.carry.quiet {
-        let text = format!("kept for some more days: {}", print::images(released.waiting));
-        print::note(program, &text);
-    }
-    match args.carry.output {
-        Shape::Json => print::json(&json!({
-            "run": number, "images": released.images, "freed-bytes": released.bytes,
-            "waiting": released.waiting, "failed": released.failed,
-        }))?,
-        Shape::Human if args.carry.quiet => {}
-        Shape::Human => {
-            let bytes = print::size(released.bytes);
-            let images = print::images(released.images);
-            let text = format!("run {number}: {images} released, {bytes} free");
-            print::out(&format!("{text}\n"))?;
-        }
-    }
-    let is_all = released.failed.is_empty() && released.waiting == 0;
-    Ok(if is_all { Code::Done } else { Code::Partly })
 }
 
 /// Locks the plan of a run, where it is still there: against `migrate` alone where a shard is locked
