@@ -154,7 +154,7 @@ fn tell(
                 text.push_str(&format!("configurations: {files}\n"));
             }
             if let Some(patch) = patch {
-                text.push_str(&print::wrapped(&patch.line(AGAIN), 0));
+                text.push_str(&patch.text(AGAIN));
             }
             print::out(&text)
         }
@@ -162,7 +162,7 @@ fn tell(
 }
 
 /// What may be done in place of taking a patch.
-const AGAIN: &str = ", or run the same again with --apply-configs";
+const AGAIN: &str = "or run the same again with --apply-configs";
 
 /// Locks a journal against whoever else carries out a run of it, or takes one back.
 fn lock_journal(journal: &Journal) -> Result<File, Failure> {
@@ -220,8 +220,9 @@ fn journal_of(args: &MigrateArgs) -> Result<Held, Failure> {
 fn undo(args: &MigrateArgs, number: i64, program: &str) -> Result<Code, Failure> {
     let Held { journal, shard, _lock } = journal_of(args)?;
     let journal = Mutex::new(journal);
-    let _plan = lock_run(&journal, number, shard.is_some())?;
+    let (run, _plan) = lock_run(&journal, number, shard.is_some())?;
     calve_migrate::can_end(&journal, number)?;
+    let is_shard = shard.is_some();
     if let Some(shard) = shard {
         let path = journal.lock().unwrap_or_else(PoisonError::into_inner).path().to_owned();
         shard.forget_report(folder_of(&path))?;
@@ -235,6 +236,15 @@ fn undo(args: &MigrateArgs, number: i64, program: &str) -> Result<Code, Failure>
         let why = "was changed by somebody else since, and stays: its images are version 1 again";
         print::note(program, &format!("{path}: {why}"));
     }
+    let patch = run.as_ref().and_then(configurations::command_back);
+    if let Some(command) = patch.as_ref().filter(|_| !args.carry.quiet) {
+        let when = match is_shard || !undone.failed.is_empty() {
+            true => "when all of it is taken back, and where",
+            false => "where",
+        };
+        let text = format!("configurations are not taken back; {when} the patch was applied: ");
+        print::note(program, &(text + command));
+    }
     match args.carry.output {
         Shape::Json => {
             let failed = undone.failed.iter();
@@ -244,7 +254,7 @@ fn undo(args: &MigrateArgs, number: i64, program: &str) -> Result<Code, Failure>
             let left: Vec<_> = left.map(|path| shown(path)).collect();
             print::json(&json!({
                 "run": number, "images": undone.images, "failed": failed,
-                "configurations-left": left,
+                "configurations-left": left, "patch-back": patch,
             }))?;
         }
         Shape::Human if args.carry.quiet => {}
@@ -260,16 +270,17 @@ fn undo(args: &MigrateArgs, number: i64, program: &str) -> Result<Code, Failure>
 }
 
 /// Locks the plan of a run, where it is still there: against `migrate` alone where a shard is locked
-/// by itself.
+/// by itself. Says what is known of the run.
 fn lock_run(
     journal: &Mutex<Journal>,
     number: i64,
     is_shard: bool,
-) -> Result<Option<File>, Failure> {
+) -> Result<(Option<RunRecord>, Option<File>), Failure> {
     let how = if is_shard { File::try_lock_shared } else { File::try_lock };
     let run = journal.lock().unwrap_or_else(PoisonError::into_inner).run(number)?;
-    let plan: Option<PathBuf> = run.map(|run| run.plan).filter(|plan| plan.exists());
-    plan.map(|plan| lock(&plan, how)).transpose()
+    let plan = run.as_ref().map(|run| &run.plan).filter(|plan| plan.exists());
+    let lock = plan.map(|plan| lock(plan, how)).transpose()?;
+    Ok((run, lock))
 }
 
 /// All runs with their families.
