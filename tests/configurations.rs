@@ -91,6 +91,35 @@ fn a_patch_says_what_has_to_change_and_nothing_is_changed_unasked() {
     }
 }
 
+/// Nobody but whoever applied a patch knows that, and the images are what they were.
+#[test]
+fn taking_a_run_back_tells_how_the_patch_is_taken_back() {
+    let bench = machines();
+    let plan = bench.file("a plan");
+    fs::rename(bench.file("plan"), &plan).expect("renamed");
+    let before = files(&bench.file("etc"));
+    bench.ok(&["migrate", "-q", "a plan", "--configs", "etc"]);
+    if qemu::has("patch") {
+        take(&bench, "a plan.patch");
+        assert!(before != files(&bench.file("etc")));
+    }
+    let said = bench.ok(&["migrate", "--undo", "1", "a plan"]);
+    let command = said.err.split_once("the patch was applied: ").expect("what to type").1;
+    let command = command.trim_end();
+    assert!(command.ends_with("/a plan.patch'"), "{command}");
+    if qemu::has("patch") {
+        let mut shell = Command::new("sh");
+        assert!(shell.args(["-c", command]).output().expect("a shell").status.success());
+        assert_machine(&bench, "etc/both.xml", &[BOTH[0], BOTH[1]].map(|(name, _)| (name, "qcow")));
+    }
+    // What an earlier run has left is of no other.
+    bench.ok(&["migrate", "-q", "a plan"]);
+    let old = fs::File::options().write(true).open(bench.file("a plan.patch")).expect("there");
+    old.set_modified(std::time::UNIX_EPOCH).expect("older");
+    let said = bench.ok(&["migrate", "--undo", "2", "a plan", "--output", "json"]);
+    assert!(said.json()["patch-back"].is_null() && !said.err.contains("patch"), "{}", said.err);
+}
+
 #[test]
 fn a_patch_of_what_all_shards_have_migrated_is_written_where_their_reports_become_one() {
     let bench = machines();

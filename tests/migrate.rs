@@ -3,7 +3,9 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::io::Read;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, SystemTime};
@@ -12,7 +14,7 @@ use serde_json::Value;
 
 use crate::common::{Bench, Said, image};
 use calve_testkit::archive::{Archive, Entry, Found, Truth};
-use calve_testkit::{Builder, Random, qemu, seeds};
+use calve_testkit::{Builder, Mounted, Random, qemu, seeds};
 
 /// A bench with an archive in `tree`, and what is true of it.
 pub(crate) fn archive(seed: u64) -> (Bench, Truth) {
@@ -655,6 +657,101 @@ fn a_device_or_a_link_is_not_replaced_by_numbers_or_a_patch() {
     }
     assert_eq!(migrated(&bench), 0);
     assert!(bench.ok(&["migrate", "--list", "catalogue"]).out.is_empty(), "a run was begun");
+}
+
+/// A pipe with a name that nobody reads keeps whoever opens it to write waiting, signals or not.
+#[test]
+fn a_pipe_that_nobody_reads_is_refused_and_one_that_is_read_gets_all_events() {
+    let bench = six_families();
+    nix::unistd::mkfifo(&bench.file("pipe"), nix::sys::stat::Mode::S_IRWXU).expect("a pipe");
+    let why = "pipe: nobody reads it; start the reader first";
+    bench.fails(18, why, &["migrate", "-q", "plan", "--events", "pipe"]);
+    let work = ["work", "-q", "--plan", "plan", "--shard", "0/1", "--events", "pipe"];
+    bench.fails(18, why, &work);
+    let why = "pipe: is neither a regular file nor a folder";
+    bench.fails(18, why, &["migrate", "-q", "plan", "--configs", "pipe"]);
+    assert_eq!(migrated(&bench), 0);
+    assert!(bench.ok(&["migrate", "--list", "catalogue"]).out.is_empty(), "a run was begun");
+    assert!(!bench.file("plan.shards").exists(), "a shard was begun");
+    let flags = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).expect("small");
+    let reader = fs::File::options().read(true).custom_flags(flags).open(bench.file("pipe"));
+    bench.ok(&["migrate", "-q", "plan", "--events", "pipe"]);
+    // All that was written waits in it: a pipe has room for 64 KiB.
+    let mut events = String::new();
+    reader.expect("opened").read_to_string(&mut events).expect("text");
+    let ended = events.lines().filter(|line| line.contains("\"event\":\"ended\""));
+    assert_eq!(ended.count(), 6, "{events}");
+}
+
+#[test]
+fn where_nothing_can_be_written_families_fail_each_time_and_none_is_half_way() {
+    let bench = Bench::new();
+    fs::create_dir(bench.file("tree")).expect("a folder");
+    let Some(mounted) = Mounted::in_memory(&bench.file("tree"), 8 << 20) else { return };
+    bench.write("tree/one.qcow", &image().0);
+    scan_and_plan(&bench, &["--way", "convert"]);
+    let before = files(&bench.file("tree"));
+    mounted.make_read_only().expect("mounted anew");
+    for _ in 0..4 {
+        let words = ["migrate", "plan", "-p", "--output", "json"];
+        let said = bench.fails(11, "Read-only file system", &words).json();
+        assert_eq!((&said["failed"]["host"], &said["open"]), (&1.into(), &0.into()), "{said}");
+    }
+    let list = bench.ok(&["migrate", "--list", "--output", "json", "catalogue"]).json();
+    assert_eq!(list[0]["families"]["failed"], 1, "{list}");
+    assert!(before == files(&bench.file("tree")), "something was made");
+}
+
+#[test]
+fn what_was_put_aside_is_not_counted_as_released_and_stays() {
+    let bench = two_families();
+    let (mut cut, _) = image();
+    for length in [5000, 6000] {
+        cut.truncate(cut.len() - length);
+        bench.write(&format!("tree/cut-{length}.qcow"), &cut);
+    }
+    scan_and_plan(&bench, &["--damaged", "quarantine"]);
+    bench.ok(&["migrate", "-q", "plan"]);
+    for images in [4, 0] {
+        let words = ["migrate", "--output", "json", "--release", "1", "plan"];
+        let said = bench.ok(&words);
+        assert!(
+            said.err.contains("put aside, and never removed by calve: 2 images"),
+            "{}",
+            said.err
+        );
+        let told = said.json();
+        assert_eq!((&told["images"], &told["put-aside"]), (&images.into(), &2.into()), "{told}");
+    }
+    assert!(bench.file("tree/cut-5000.qcow.calve-original").exists());
+    assert!(bench.file("tree/cut-6000.qcow.calve-original").exists());
+}
+
+/// A link that leads nowhere would have a file made by whoever may write there.
+#[test]
+fn a_lock_is_no_link_and_may_be_somebody_elses() {
+    let bench = six_families();
+    let lock = bench.file("catalogue.lock");
+    std::os::unix::fs::symlink("made", &lock).expect("a link");
+    bench.fails(18, "is a symbolic link, which is not followed", &["migrate", "-q", "plan"]);
+    assert!(!bench.file("made").exists());
+    fs::remove_file(&lock).expect("removed");
+    bench.write("catalogue.lock", b"");
+    if !rustix::process::geteuid().is_root() {
+        return qemu::skipped("becoming another user needs root");
+    }
+    // All is theirs, but for the lock.
+    let nobody = 65_534;
+    for name in [".", "tree", "catalogue", "plan"] {
+        std::os::unix::fs::chown(bench.file(name), Some(nobody), None).expect("given away");
+    }
+    for path in files(&bench.file("tree")).keys() {
+        std::os::unix::fs::chown(path, Some(nobody), None).expect("given away");
+    }
+    let mut theirs = bench.command(&["migrate", "-q", "plan"]);
+    let said = Said::of(&theirs.uid(nobody).gid(nobody).output().expect("the program runs"));
+    assert_eq!(said.code, Some(0), "{}", said.err);
+    assert_eq!(migrated(&bench), 6);
 }
 
 #[test]

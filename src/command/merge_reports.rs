@@ -41,7 +41,7 @@ pub(crate) fn run(args: &MergeArgs, program: &str) -> Result<Code, Failure> {
         Shape::Human => {
             let mut text = text(&merged);
             if let Some(patch) = &patch {
-                text.push_str(&print::wrapped(&patch.line(""), 0));
+                text.push_str(&patch.text(""));
             }
             print::out(&text)?;
         }

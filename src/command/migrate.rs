@@ -3,6 +3,7 @@
 pub(crate) mod carry;
 pub(crate) mod configurations;
 mod control;
+mod release;
 pub(crate) mod told;
 mod view;
 
@@ -28,7 +29,7 @@ pub(crate) fn run(args: &MigrateArgs, program: &str) -> Result<Code, Failure> {
         return undo(args, number, program);
     }
     if let Some(number) = action.release {
-        return release(args, number, program);
+        return release::run(args, number, program);
     }
     if action.list {
         return list(args);
@@ -55,7 +56,7 @@ pub(crate) fn run(args: &MigrateArgs, program: &str) -> Result<Code, Failure> {
     let left = plan.total.version1.saturating_sub(plan.total.migrated);
     let (journal, plan) = (Mutex::new(journal), (&plan, &record, None));
     let applied = configurations.as_ref().filter(|_| args.apply_configs);
-    let (words, canary) = ((&args.carry, &understood), args.canary.map(NonZeroUsize::get));
+    let (words, canary) = ((&args.carry, understood), args.canary.map(NonZeroUsize::get));
     let (summary, told) = carry::carry_out(words, canary, plan, &journal, applied, program)?;
     let stopped = |_| Some(exit::stopped().next("run the same again to go on"));
     let words = args.journal.as_ref().map(|path| format!("--journal {} ", shell::path(path)));
@@ -153,7 +154,7 @@ fn tell(
                 text.push_str(&format!("configurations: {files}\n"));
             }
             if let Some(patch) = patch {
-                text.push_str(&print::wrapped(&patch.line(AGAIN), 0));
+                text.push_str(&patch.text(AGAIN));
             }
             print::out(&text)
         }
@@ -161,7 +162,7 @@ fn tell(
 }
 
 /// What may be done in place of taking a patch.
-const AGAIN: &str = ", or run the same again with --apply-configs";
+const AGAIN: &str = "or run the same again with --apply-configs";
 
 /// Locks a journal against whoever else carries out a run of it, or takes one back.
 fn lock_journal(journal: &Journal) -> Result<File, Failure> {
@@ -219,8 +220,9 @@ fn journal_of(args: &MigrateArgs) -> Result<Held, Failure> {
 fn undo(args: &MigrateArgs, number: i64, program: &str) -> Result<Code, Failure> {
     let Held { journal, shard, _lock } = journal_of(args)?;
     let journal = Mutex::new(journal);
-    let _plan = lock_run(&journal, number, shard.is_some())?;
+    let (run, _plan) = lock_run(&journal, number, shard.is_some())?;
     calve_migrate::can_end(&journal, number)?;
+    let is_shard = shard.is_some();
     if let Some(shard) = shard {
         let path = journal.lock().unwrap_or_else(PoisonError::into_inner).path().to_owned();
         shard.forget_report(folder_of(&path))?;
@@ -234,6 +236,15 @@ fn undo(args: &MigrateArgs, number: i64, program: &str) -> Result<Code, Failure>
         let why = "was changed by somebody else since, and stays: its images are version 1 again";
         print::note(program, &format!("{path}: {why}"));
     }
+    let patch = run.as_ref().and_then(configurations::command_back);
+    if let Some(command) = patch.as_ref().filter(|_| !args.carry.quiet) {
+        let when = match is_shard || !undone.failed.is_empty() {
+            true => "when all of it is taken back, and where",
+            false => "where",
+        };
+        let text = format!("configurations are not taken back; {when} the patch was applied: ");
+        print::note(program, &(text + command));
+    }
     match args.carry.output {
         Shape::Json => {
             let failed = undone.failed.iter();
@@ -243,7 +254,7 @@ fn undo(args: &MigrateArgs, number: i64, program: &str) -> Result<Code, Failure>
             let left: Vec<_> = left.map(|path| shown(path)).collect();
             print::json(&json!({
                 "run": number, "images": undone.images, "failed": failed,
-                "configurations-left": left,
+                "configurations-left": left, "patch-back": patch,
             }))?;
         }
         Shape::Human if args.carry.quiet => {}
@@ -258,46 +269,18 @@ fn undo(args: &MigrateArgs, number: i64, program: &str) -> Result<Code, Failure>
     Ok(if undone.failed.is_empty() { Code::Done } else { Code::Partly })
 }
 
-fn release(args: &MigrateArgs, number: i64, program: &str) -> Result<Code, Failure> {
-    let Held { journal, shard, _lock } = journal_of(args)?;
-    let journal = Mutex::new(journal);
-    let _plan = lock_run(&journal, number, shard.is_some())?;
-    let released = calve_migrate::release((&journal, &store::stores()), number, args.force)?;
-    for why in &released.failed {
-        print::note(program, &format!("not released: {why}"));
-    }
-    if released.waiting > 0 && !args.carry.quiet {
-        let text = format!("kept for some more days: {}", print::images(released.waiting));
-        print::note(program, &text);
-    }
-    match args.carry.output {
-        Shape::Json => print::json(&json!({
-            "run": number, "images": released.images, "freed-bytes": released.bytes,
-            "waiting": released.waiting, "failed": released.failed,
-        }))?,
-        Shape::Human if args.carry.quiet => {}
-        Shape::Human => {
-            let bytes = print::size(released.bytes);
-            let images = print::images(released.images);
-            let text = format!("run {number}: {images} released, {bytes} free");
-            print::out(&format!("{text}\n"))?;
-        }
-    }
-    let is_all = released.failed.is_empty() && released.waiting == 0;
-    Ok(if is_all { Code::Done } else { Code::Partly })
-}
-
 /// Locks the plan of a run, where it is still there: against `migrate` alone where a shard is locked
-/// by itself.
+/// by itself. Says what is known of the run.
 fn lock_run(
     journal: &Mutex<Journal>,
     number: i64,
     is_shard: bool,
-) -> Result<Option<File>, Failure> {
+) -> Result<(Option<RunRecord>, Option<File>), Failure> {
     let how = if is_shard { File::try_lock_shared } else { File::try_lock };
     let run = journal.lock().unwrap_or_else(PoisonError::into_inner).run(number)?;
-    let plan: Option<PathBuf> = run.map(|run| run.plan).filter(|plan| plan.exists());
-    plan.map(|plan| lock(&plan, how)).transpose()
+    let plan = run.as_ref().map(|run| &run.plan).filter(|plan| plan.exists());
+    let lock = plan.map(|plan| lock(plan, how)).transpose()?;
+    Ok((run, lock))
 }
 
 /// All runs with their families.

@@ -60,8 +60,7 @@ pub(crate) fn run(args: &WorkArgs, program: &str) -> Result<Code, Failure> {
     shard::write(&folder, head.clone(), (&plan, &places), &journal)?;
     let journal = Mutex::new(journal);
     let families = (&plan, &record, Some(&*places));
-    let done =
-        carry::carry_out((&args.carry, &understood), None, families, &journal, None, program);
+    let done = carry::carry_out((&args.carry, understood), None, families, &journal, None, program);
     let journal = journal.into_inner().unwrap_or_else(PoisonError::into_inner);
     let again = again(args, shard);
     let code = match &done {

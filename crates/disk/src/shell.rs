@@ -43,6 +43,27 @@ pub fn pair(overlay: &Path, base: impl AsRef<OsStr>) -> String {
     word(&[overlay.as_os_str().as_bytes(), b"=", base.as_ref().as_bytes()].concat())
 }
 
+/// How many bytes at the beginning of `text` are one word of a shell command, as [`word`] makes it:
+/// a blank in quotes is part of it. One that is not closed goes to the end.
+pub fn word_length(text: &str) -> usize {
+    let (mut is_quoted, mut is_escaped, mut escapes) = (false, false, false);
+    let mut before = None;
+    for (place, character) in text.char_indices() {
+        match character {
+            _ if is_escaped => is_escaped = false,
+            '\\' if !is_quoted || escapes => is_escaped = true,
+            '\'' => {
+                is_quoted = !is_quoted;
+                escapes = is_quoted && before == Some('$');
+            }
+            ' ' if !is_quoted => return place,
+            _ => {}
+        }
+        before = Some(character);
+    }
+    text.len()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -71,6 +92,10 @@ mod tests {
             let folder: &[u8] = if bytes.starts_with(b"-") { b"./" } else { b"" };
             let expected = [bytes, b"\0", folder, bytes, b"\0", bytes, b"=it's\0"].concat();
             assert_eq!(output.expect("bash").stdout, expected, "{script}");
+            for word in [word(bytes), pair(name, OsStr::from_bytes(b"it's a"))] {
+                assert_eq!(word_length(&format!("{word} takes it's")), word.len(), "{word}");
+                assert_eq!(word_length(&word), word.len(), "{word}");
+            }
         }
     }
 

@@ -67,11 +67,16 @@ impl Configurations {
     ///
     /// # Errors
     /// [`Error::References`] where a configuration cannot be understood, [`Error::Disk`] where one
-    /// cannot be read, [`Error::Refused`] where there are two files of storages.
+    /// cannot be read, [`Error::Refused`] where there are two files of storages, or one of `roots` is
+    /// neither a regular file nor a folder.
     pub fn find(roots: &[PathBuf], plan: &Plan) -> Result<Self> {
         let mut paths = BTreeSet::new();
         for root in roots {
             let real = root.canonicalize().map_err(|error| Error::host("opening", root, error))?;
+            let kind = real.metadata().map_err(|error| Error::host("opening", root, error))?;
+            if !(kind.is_file() || kind.is_dir()) {
+                return Err(Error::refused(root, "is neither a regular file nor a folder"));
+            }
             walk(&real, &mut paths)?;
         }
         let mut found = Self::default();

@@ -8,7 +8,7 @@ mod images;
 mod joined;
 
 use std::ffi::OsString;
-use std::fs::{File, TryLockError};
+use std::fs::File;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -18,6 +18,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use crate::error::{Error, Result};
+use crate::lock;
 
 pub(crate) use attempts::MOST_ATTEMPTS;
 pub use families::{FamilyRecord, FamilyState};
@@ -120,21 +121,19 @@ impl Journal {
     /// alone, of which there may be copies, nor on the journal's own file, which SQLite locks.
     ///
     /// # Errors
-    /// [`Error::Disk`]: it is in use, or the host fails.
+    /// [`Error::Disk`]: it is in use, or the host fails. [`Error::Refused`] where a link has the
+    /// name of that file.
     pub fn lock(&self) -> Result<File> {
-        let failed = |path: &Path, error| Error::host("opening", path, error);
         // A link may bear any name.
-        let mut path = self.path.canonicalize().map_err(|error| failed(&self.path, error))?;
+        let real = self.path.canonicalize();
+        let mut path = real.map_err(|error| Error::host("opening", &self.path, error))?;
         path.as_mut_os_string().push(".lock");
-        let file = File::options().create(true).truncate(false).write(true).open(&path);
-        let file = file.map_err(|error| failed(&path, error))?;
-        match file.try_lock() {
-            Ok(()) => Ok(file),
-            Err(TryLockError::WouldBlock) => {
-                Err(calve_disk::Error::InUse { path: self.path.clone() }.into())
+        lock::take(&path).map_err(|error| match error {
+            Error::Disk(calve_disk::Error::InUse { .. }) => {
+                calve_disk::Error::InUse { path: self.path.clone() }.into()
             }
-            Err(TryLockError::Error(error)) => Err(Error::host("locking", &path, error)),
-        }
+            error => error,
+        })
     }
 
     fn failed(&self, source: rusqlite::Error) -> Error {

@@ -24,6 +24,7 @@ mod event;
 mod family;
 mod hook;
 mod journal;
+mod lock;
 mod names;
 mod queue;
 mod run;

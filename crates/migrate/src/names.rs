@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs::{File, Metadata};
+use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -45,7 +46,7 @@ fn with_end(path: &Path, end: &str) -> PathBuf {
 pub(crate) fn look(path: &Path) -> Result<Option<Stamped>> {
     match path.symlink_metadata() {
         Ok(metadata) => Ok(Some(stamp(&metadata))),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(Error::host("looking at the file", path, error)),
     }
 }
@@ -67,10 +68,8 @@ pub(crate) fn look_at(path: &Path) -> Result<Stamped> {
 /// Gives the file at `from` the further name `to`, where nothing bears it, durably.
 pub(crate) fn link(from: &Path, to: &Path) -> Result<()> {
     std::fs::hard_link(from, to).map_err(|error| match error.kind() {
-        std::io::ErrorKind::AlreadyExists => {
-            Error::refused(to, "exists already: move it away first")
-        }
-        std::io::ErrorKind::CrossesDevices => Error::refused(
+        ErrorKind::AlreadyExists => Error::refused(to, "exists already: move it away first"),
+        ErrorKind::CrossesDevices => Error::refused(
             to,
             "is on another file system than the image: keep originals in a folder on the same",
         ),
@@ -90,7 +89,11 @@ pub(crate) fn rename(from: &Path, to: &Path) -> Result<()> {
 pub(crate) fn remove(path: &Path) -> Result<()> {
     match std::fs::remove_file(path) {
         Ok(()) => sync(path),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        // A file system that is only read says so before it looks for the name.
+        Err(error) if error.kind() == ErrorKind::ReadOnlyFilesystem && look(path)?.is_none() => {
+            Ok(())
+        }
         Err(error) => Err(Error::host("removing", path, error)),
     }
 }

@@ -25,7 +25,7 @@ pub use merge::{Failed, Merged, merge, reports_in};
 pub use report::{Head, Status, Total, write};
 
 use crate::error::{Error, Result};
-use crate::names;
+use crate::{lock, names};
 
 /// The name of the file that says which plan a folder is of.
 const AGREED: &str = "shards.json";
@@ -85,16 +85,10 @@ impl Shard {
     /// Locks it, until the result is dropped.
     ///
     /// # Errors
-    /// [`Error::Disk`]: it is in use, or the host fails.
+    /// [`Error::Disk`]: it is in use, or the host fails. [`Error::Refused`] where a link has the
+    /// name of its lock.
     pub fn lock(self, folder: &Path) -> Result<File> {
-        let path = folder.join(self.name("lock"));
-        let file = File::options().create(true).truncate(false).write(true).open(&path);
-        let file = file.map_err(|error| Error::host("opening", &path, error))?;
-        match file.try_lock() {
-            Ok(()) => Ok(file),
-            Err(TryLockError::WouldBlock) => Err(calve_disk::Error::InUse { path }.into()),
-            Err(TryLockError::Error(error)) => Err(Error::host("locking", &path, error)),
-        }
+        lock::take(&folder.join(self.name("lock")))
     }
 
     /// Locks it against its worker only, to read its journal; nothing where it was never locked.

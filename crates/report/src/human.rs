@@ -1,8 +1,31 @@
 //! A report in a few lines, for terminals.
 
+use calve_disk::open::escaped;
+
 use crate::error::Result;
 use crate::report::Report;
 use crate::text;
+
+/// Reasons for which the plan leaves images that are told; the others are in the other shapes.
+const MOST_REASONS: usize = 5;
+
+/// Why the plan leaves version 1 images: the most frequent reasons first.
+fn left(report: &Report<'_>) -> Vec<String> {
+    let mut reasons: Vec<_> = report.left.iter().collect();
+    reasons.sort_by_key(|(_, sum)| std::cmp::Reverse(sum.count));
+    let (told, others) = reasons.split_at(reasons.len().min(MOST_REASONS));
+    let mut lines = Vec::new();
+    for (reason, sum) in told {
+        let reason = escaped(reason.as_bytes());
+        lines.push(format!("          {}, because: {reason}", sum.count));
+    }
+    if !others.is_empty() {
+        let count = u64::try_from(others.len()).unwrap_or(u64::MAX);
+        let reasons = text::count(count, "more reason", "more reasons");
+        lines.push(format!("          and {reasons}: --output html"));
+    }
+    lines
+}
 
 /// The report as lines: what came of the images, what failed, whether any version 1 image remains,
 /// and what to type next. Lines may be long: those of commands begin with `$`, those of names with
@@ -36,6 +59,7 @@ pub fn human(report: &Report<'_>) -> Result<String> {
     for (outcome, sum) in &report.outcomes {
         lines.push(format!("{:>8}  {}", sum.count, outcome.statement()));
     }
+    lines.extend(left(report));
     let space = &report.space;
     if space.before > 0 {
         let (before, now) = (text::size(space.before), text::size(space.now));
@@ -49,7 +73,7 @@ pub fn human(report: &Report<'_>) -> Result<String> {
         lines.push(format!("\n{families} failed: {}", failed.cause));
         let mut first = None;
         report.failed_families(&failed.cause, |family| {
-            first.get_or_insert_with(|| family.problem.clone());
+            first.get_or_insert_with(|| escaped(family.problem.as_bytes()));
             Ok(())
         })?;
         lines.extend(first.map(|problem| format!("    first: {problem}")));

@@ -1,6 +1,6 @@
 //! What to do next: words for people, and a command that a shell takes.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use calve_disk::shell::path as quoted;
 use calve_migrate::Cause;
@@ -55,10 +55,11 @@ impl Commands {
         let (again, journal) = match &sources.other_journal {
             None => (format!("calve migrate {plan}"), Journals::One(String::new(), number)),
             Some(Elsewhere::File(path)) => {
-                let words = format!("--journal {} ", quoted(path));
+                let words = format!("--journal {} ", quoted(&real(path)));
                 (format!("calve migrate {words}{plan}"), Journals::One(words, number))
             }
             Some(Elsewhere::Shards { folder, agreed, begun }) => {
+                let folder = &real(folder);
                 let of_shard = |(shard, run): &(Shard, i64)| (quoted(&shard.journal(folder)), *run);
                 let ways = begun.iter().map(of_shard).collect();
                 (work(&plan, folder, agreed), Journals::Shards(ways))
@@ -77,7 +78,8 @@ impl Commands {
             Journals::Shards(all) => {
                 let one =
                     |(path, run): &(String, i64)| format!("calve migrate --release {run} {path}");
-                all.iter().map(one).collect::<Vec<_>>().join(" && ")
+                // One whose originals are kept for days ends with a code of its own.
+                all.iter().map(one).collect::<Vec<_>>().join("; ")
             }
         }
     }
@@ -90,10 +92,17 @@ impl Commands {
         format!("calve plan {words}--save NEW.plan {}", self.catalogue)
     }
 
-    /// What to do about families that failed. `first` is an image of the first of them.
-    pub(crate) fn after(&self, cause: Option<Cause>, first: &Path) -> Next {
+    /// What to do about families that failed. `first` is an image of the first of them, and
+    /// `are_clones` says whether the plan wants clones of any.
+    pub(crate) fn after(&self, cause: Option<Cause>, first: &Path, are_clones: bool) -> Next {
         let again = || self.again.clone();
         let (words, command) = match cause {
+            // What no file system of theirs can do fails each time.
+            Some(Cause::Refused) if are_clones => (
+                "Do what each of them says. Where their file system makes no clones, make a plan \
+                 with another --way.",
+                self.plan("--way convert "),
+            ),
             Some(Cause::Host) => {
                 ("Look at what the host says, mend that, and run the same again.", again())
             }
@@ -132,9 +141,10 @@ impl Commands {
                 again(),
             ),
             Some(Cause::Stopped) => ("Nothing is wrong: run the same again.", again()),
-            Some(Cause::Refused) | None => {
-                ("Do what each of them says, and run the same again.", again())
-            }
+            Some(Cause::Refused) | None => (
+                "Do what each of them says, and run the same again; what cannot be done so needs a plan with another --way.",
+                again(),
+            ),
         };
         Next { words, command }
     }
@@ -185,6 +195,11 @@ impl Commands {
         };
         Next { words, command }
     }
+}
+
+/// Where a file or folder is, for whoever types its name elsewhere.
+fn real(path: &Path) -> PathBuf {
+    path.canonicalize().unwrap_or_else(|_| path.to_owned())
 }
 
 /// Has each shard be carried out, one after the other: those that are done find nothing to do.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use calve_fleet::Counted;
 use calve_migrate::{Cause, FamilyRecord, FamilyState, ImageRecord, Journal, RunRecord};
-use calve_plan::{Family, Image};
+use calve_plan::{Family, Image, Strategy};
 
 use crate::certificate::{Certificate, Reason, Remaining};
 use crate::error::Result;
@@ -248,9 +248,10 @@ impl<'a> Report<'a> {
         self.failed = counts
             .failed
             .into_iter()
-            .map(|(word, (count, first))| {
+            .map(|(word, failed)| {
                 let cause = Cause::ALL.into_iter().find(|cause| cause.word() == word);
-                Failed { next: commands.after(cause, &first), cause: word, count }
+                let next = commands.after(cause, &failed.first, failed.are_clones);
+                Failed { next, cause: word, count: failed.count }
             })
             .collect();
         self.outcomes = counts.outcomes;
@@ -310,11 +311,22 @@ struct Counts {
     formats: BTreeMap<String, [Sum; 2]>,
     space: Space,
     missing: u64,
-    /// How many families failed for each cause, and an image of the first.
-    failed: BTreeMap<String, (u64, PathBuf)>,
-    /// The family that failed last and its cause: its topmost image may be still to come.
-    last: Option<(String, FailedFamily)>,
+    /// Families that failed, by cause.
+    failed: BTreeMap<String, FailedCount>,
+    /// The family that failed last, its cause, and whether a clone of it was wanted: its topmost
+    /// image may be still to come.
+    last: Option<(String, FailedFamily, bool)>,
     originals: Originals,
+}
+
+/// Families that failed for one cause.
+#[derive(Default)]
+struct FailedCount {
+    count: u64,
+    /// An image of the first.
+    first: PathBuf,
+    /// Whether the plan wants clones of images of any of them.
+    are_clones: bool,
 }
 
 impl Counts {
@@ -372,25 +384,31 @@ impl Counts {
             return Ok(());
         };
         let path = row.path().to_owned();
-        if let Some((_, last)) = &mut self.last
+        let is_clone = row.strategy() == Strategy::Reflink;
+        if let Some((_, last, wants_clone)) = &mut self.last
             && last.number == family.number
         {
             last.path = path;
+            *wants_clone |= is_clone;
             return Ok(());
         }
         self.put_failed(gathered)?;
         let cause = family.cause.clone().unwrap_or_else(|| "unknown".into());
         let problem = family.problem.clone().unwrap_or_default();
-        self.last = Some((cause, FailedFamily { number: family.number, path, problem }));
+        let family = FailedFamily { number: family.number, path, problem };
+        self.last = Some((cause, family, is_clone));
         Ok(())
     }
 
     /// Takes down the family that failed last.
     fn put_failed(&mut self, gathered: &Gathered) -> Result<()> {
-        let Some((cause, family)) = self.last.take() else { return Ok(()) };
-        let place = self.failed.get(&cause).map_or(0, |(count, _)| *count);
+        let Some((cause, family, is_clone)) = self.last.take() else { return Ok(()) };
+        let place = self.failed.get(&cause).map_or(0, |failed| failed.count);
         gathered.put_failed(&cause, place, &family)?;
-        self.failed.entry(cause).or_insert_with(|| (0, family.path)).0 += 1;
+        let of_cause = FailedCount { first: family.path, ..FailedCount::default() };
+        let failed = self.failed.entry(cause).or_insert(of_cause);
+        failed.count += 1;
+        failed.are_clones |= is_clone;
         Ok(())
     }
 }

@@ -48,6 +48,17 @@ impl Mounted {
         is_mounted.then(|| Self { folder: folder.to_owned() })
     }
 
+    /// Lets nobody write to it from now on.
+    ///
+    /// # Errors
+    /// Where the host refuses.
+    pub fn make_read_only(&self) -> io::Result<()> {
+        let mut mount = Command::new("mount");
+        let output = mount.args(["-o", "remount,ro"]).arg(&self.folder).output()?;
+        let said = || String::from_utf8_lossy(&output.stderr).into_owned();
+        if output.status.success() { Ok(()) } else { Err(io::Error::other(said())) }
+    }
+
     /// Where it is mounted.
     pub fn folder(&self) -> &Path {
         &self.folder

@@ -12,7 +12,8 @@ use calve_migrate::{
 use calve_plan::{Plan, Window};
 use jiff::{SignedDuration, ZonedDateTime};
 
-use super::{control, told::Teller, view};
+use super::told::{self, EventFile, Teller};
+use super::{control, view};
 use crate::args::CarryArgs;
 use crate::command::scan;
 use crate::exit::{Code, Failure};
@@ -36,9 +37,11 @@ pub(crate) struct Understood {
     budget: Budget,
     /// The share of families that may fail, 0 to 1.
     most_failures: f64,
+    /// Where events go.
+    events: Option<EventFile>,
 }
 
-/// Finds words that make no sense, before anything is written.
+/// Finds words that make no sense, and files that cannot be had, before anything is begun.
 pub(crate) fn understand(args: &CarryArgs) -> Result<Understood, Failure> {
     if !(0.0..=100.0).contains(&args.max_failures) {
         return Err(Failure::usage("--max-failures: is not a share from 0 to 100"));
@@ -47,7 +50,8 @@ pub(crate) fn understand(args: &CarryArgs) -> Result<Understood, Failure> {
         may_replace(path)?;
     }
     let (settings, budget) = (settings(args)?, budget(args)?);
-    Ok(Understood { settings, budget, most_failures: args.max_failures / 100.0 })
+    let events = args.events.as_deref().map(told::open_events).transpose()?;
+    Ok(Understood { settings, budget, most_failures: args.max_failures / 100.0, events })
 }
 
 fn settings(args: &CarryArgs) -> Result<Settings, Failure> {
@@ -86,7 +90,7 @@ pub(crate) type Carried = (Summary, Result<(), Failure>);
 
 /// Carries out a plan, or the families at `places` of it.
 pub(crate) fn carry_out(
-    (args, understood): (&CarryArgs, &Understood),
+    (args, understood): (&CarryArgs, Understood),
     canary: Option<usize>,
     (plan, record, places): (&Plan, &RunRecord, Option<&[usize]>),
     journal: &Mutex<Journal>,
@@ -112,7 +116,7 @@ pub(crate) fn carry_out(
     let hooks =
         Hooks { before: args.before.clone(), after: args.after.clone(), are_heard: args.live };
     let flags = signals::install()?;
-    let teller = Teller::new(args, plan, record.number, program)?;
+    let teller = Teller::new((args, understood.events), plan, record.number, program);
     let window = teller.screen().map(|_| view::Window::open()).transpose()?;
     let over = AtomicBool::new(false);
     let listener = args.control.as_deref().map(control::Listener::bind).transpose()?;

@@ -3,10 +3,11 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+use std::time::{Duration, UNIX_EPOCH};
 
 use calve_disk::open::shown;
-use calve_disk::{PendingFile, may_replace};
-use calve_migrate::{Configurations, Journal};
+use calve_disk::{PendingFile, may_replace, shell};
+use calve_migrate::{Configurations, Journal, RunRecord};
 use calve_plan::Plan;
 use serde_json::{Value, json};
 
@@ -81,17 +82,29 @@ impl Patch {
         json!({ "path": name(&self.path), "files": self.files })
     }
 
-    /// `otherwise` says what else may be typed.
-    pub(crate) fn line(&self, otherwise: &str) -> String {
-        match self.files {
-            0 => "no configuration has to change".into(),
-            files => {
-                let files = print::count(files, "file", "files");
-                let path = name(&self.path);
-                format!("configurations: {files} to change: patch -p1 -d / < {path}{otherwise}")
-            }
+    /// What to type about it, for people; `otherwise` says what else may be typed.
+    pub(crate) fn text(&self, otherwise: &str) -> String {
+        if self.files == 0 {
+            return print::wrapped("no configuration has to change", 0);
         }
+        let files = print::count(self.files, "file", "files");
+        let mut text = print::wrapped(&format!("configurations: {files} to change:"), 0);
+        text.push_str(&format!("    $ patch -p1 -d / < {}\n", shell::path(&self.path)));
+        if !otherwise.is_empty() {
+            text.push_str(&print::wrapped(otherwise, 0));
+        }
+        text
     }
+}
+
+/// What to type to take back the patch that lies beside the plan of a run, where it was written for
+/// that; the patch itself is not asked, since somebody else applies it.
+pub(crate) fn command_back(run: &RunRecord) -> Option<String> {
+    let path = place_of_patch(None, &run.plan);
+    let there = path.metadata().ok().filter(|it| it.is_file() && it.len() > 0)?;
+    let began = UNIX_EPOCH + Duration::from_secs(u64::try_from(run.began).ok()?);
+    let is_of_run = there.modified().is_ok_and(|written| written >= began);
+    is_of_run.then(|| format!("patch -R -p1 -d / < {}", shell::path(&path)))
 }
 
 fn name(path: &Path) -> String {

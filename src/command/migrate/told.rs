@@ -3,7 +3,8 @@
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::Write;
-use std::path::PathBuf;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -12,11 +13,13 @@ use calve_disk::open::{escaped, shown};
 use calve_migrate::{Event, Outcome, Summary};
 use calve_plan::{Family, Plan};
 use jiff::Timestamp;
+use rustix::fs::OFlags;
+use rustix::io::Errno;
 use serde_json::{Value, json};
 
 use super::view::Screen;
 use crate::args::CarryArgs;
-use crate::exit::Failure;
+use crate::exit::{Code, Failure};
 use crate::print;
 
 /// How often the file for Prometheus is written anew.
@@ -39,7 +42,7 @@ pub(super) struct Teller {
 
 /// What has happened so far.
 struct State {
-    events: Option<(PathBuf, File)>,
+    events: Option<EventFile>,
     /// Counts one up with each event.
     sequence: u64,
     counts: Counts,
@@ -91,23 +94,33 @@ struct Counts {
     bytes: u64,
 }
 
+/// A file that events are appended to.
+pub(super) type EventFile = (PathBuf, File);
+
+/// Opens the file for events, and waits for nobody: a pipe that nobody reads is refused.
+pub(super) fn open_events(path: &Path) -> Result<EventFile, Failure> {
+    let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
+    let opened = File::options().append(true).create(true).custom_flags(flags).open(path);
+    let file = opened.map_err(|error| match Errno::from_io_error(&error) {
+        Some(Errno::NXIO) => {
+            let text = format!("{}: nobody reads it", shown(path));
+            Failure::new(Code::Refused, text).next("start the reader first")
+        }
+        _ => calve_disk::Error::host("opening", path, error).into(),
+    })?;
+    // What is written waits for room, as it does in a file.
+    let waits = rustix::io::ioctl_fionbio(&file, false);
+    waits.map_err(|error| calve_disk::Error::host("opening", path, error))?;
+    Ok((path.to_owned(), file))
+}
+
 impl Teller {
     pub(super) fn new(
-        args: &CarryArgs,
+        (args, events): (&CarryArgs, Option<EventFile>),
         plan: &Plan,
         run: i64,
         program: &str,
-    ) -> Result<Self, Failure> {
-        let events = match &args.events {
-            None => None,
-            Some(path) => {
-                let file = File::options().append(true).create(true).open(path);
-                let file = file.map_err(|error| {
-                    Failure::from(calve_disk::Error::host("opening", path, error))
-                })?;
-                Some((path.clone(), file))
-            }
-        };
+    ) -> Self {
         let meant = plan.families.iter().filter(|family| family.is_migrated());
         let counts = Counts {
             families: u64::try_from(meant.clone().count()).unwrap_or(u64::MAX),
@@ -123,7 +136,7 @@ impl Teller {
             held: Held::default(),
             said: Held::default(),
         };
-        Ok(Self {
+        Self {
             program: program.to_owned(),
             run,
             is_shown: args.show,
@@ -131,7 +144,7 @@ impl Teller {
             metrics: args.metrics.clone(),
             screen: args.live.then(|| Mutex::new(Screen::new(plan, run))),
             state: Mutex::new(state),
-        })
+        }
     }
 
     /// What is shown on the terminal.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use calve_disk::open::shown;
+use calve_disk::{open::shown, shell};
 use calve_plan::{Family, Image, Plan, Total};
 
 use crate::print::{self, wrapped};
@@ -80,12 +80,35 @@ fn of_family(family: &Family) -> String {
     for image in &family.images {
         text.push_str(&of_image(image));
         if told != Some(&image.reason) {
-            text.push_str(&wrapped(&image.reason, INDENT));
+            text.push_str(&reason(&image.reason));
         }
         told = Some(&image.reason);
     }
     text
 }
+
+/// A reason. What it says to type has a line of its own, which is not folded: a blank in a name would
+/// become the end of a line.
+fn reason(text: &str) -> String {
+    let (mut told, mut rest) = (String::new(), text);
+    while let Some(place) = rest.find(OPTION) {
+        let (before, typed) = rest.split_at(place);
+        let (typed, after) =
+            typed.split_at(OPTION.len() + shell::word_length(&typed[OPTION.len()..]));
+        if !before.is_empty() {
+            told.push_str(&wrapped(before.trim_end_matches(' '), INDENT));
+        }
+        let _ = writeln!(told, "{:INDENT$}{typed}", "");
+        rest = after.trim_start_matches(' ');
+    }
+    if !rest.is_empty() {
+        told.push_str(&wrapped(rest, INDENT));
+    }
+    told
+}
+
+/// The option that reasons say to type, before its value.
+const OPTION: &str = "--base ";
 
 fn of_image(image: &Image) -> String {
     let extra = if image.extra > 0 { print::size(image.extra) } else { String::new() };
@@ -114,7 +137,7 @@ fn duration(seconds: f64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::duration;
+    use super::{duration, reason};
 
     #[test]
     fn times_are_said_in_units_that_people_use() {
@@ -127,5 +150,16 @@ mod tests {
         ] {
             assert_eq!(duration(seconds), said);
         }
+    }
+
+    #[test]
+    fn what_a_reason_says_to_type_is_on_one_line() {
+        let name = format!("'/an archive/{}=it'\\''s a'", "long name ".repeat(8));
+        let text = format!("the base of it, x, is missing: it may be y, which --base {name} takes");
+        let told = reason(&text);
+        let lines: Vec<&str> = told.lines().map(str::trim_start).collect();
+        assert_eq!(lines[lines.len() - 2..], [&*format!("--base {name}"), "takes"], "{told}");
+        assert_eq!(lines.join(" "), text);
+        assert_eq!(reason("short"), format!("{:24}short\n", ""));
     }
 }

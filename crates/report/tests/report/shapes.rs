@@ -4,9 +4,11 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::common::{HOSTILE, Made, hostile};
+use crate::common::{HOSTILE, Made, hostile, planned, put, record};
 use calve_disk::open::escaped;
-use calve_report::{write_bag, write_csv, write_html, write_json, write_premis};
+use calve_migrate::{Cause, FamilyState, ImageRecord};
+use calve_plan::{Kept, Strategy};
+use calve_report::{human, write_bag, write_csv, write_html, write_json, write_premis};
 use calve_testkit::qemu;
 use html5gum::emitters::default::DefaultEmitter;
 use html5gum::{StartTag, Token, Tokenizer};
@@ -172,6 +174,58 @@ fn json_says_of_each_image_what_the_run_came_to() {
     let sorted: BTreeSet<&String> = missing.iter().collect();
     assert_eq!(sorted.len(), missing.len(), "a path is told twice");
     assert_eq!(report["certificate"]["given"], false);
+}
+
+fn lines(report: &calve_report::Report<'_>) -> String {
+    human(report).expect("lines")
+}
+
+/// A plan of families of one image, which are left for these reasons.
+fn left(reasons: &[&str]) -> Made {
+    let made = Made::new();
+    made.scan();
+    let families = (1..).zip(reasons).map(|(number, reason)| {
+        let path = made.below(format!("{number}.qcow").as_bytes());
+        let mut family = planned(number, &path, Strategy::Leave);
+        family.images[0].reason = (*reason).to_owned();
+        family
+    });
+    made.begin(families.collect(), Kept::Beside);
+    made
+}
+
+#[test]
+fn people_are_told_the_most_frequent_reasons_and_how_many_there_are_beside() {
+    let reasons = ["b", "f", "a\x1b[31m", "b", "c", "b", "d", "c", "e", "g"];
+    let human = left(&reasons).report("plan", lines);
+    let told: Vec<&str> = human.lines().filter(|line| line.contains("because")).collect();
+    assert_eq!(told.len(), 5, "{human}");
+    assert_eq!((told[0].trim(), told[1].trim()), ("3, because: b", "2, because: c"));
+    assert_eq!(told[2].trim(), "1, because: a\\u{1b}[31m");
+    assert!(human.contains("\n          and 2 more reasons: --output html\n"), "{human}");
+    let human = left(&reasons[..1]).report("plan", lines);
+    assert!(human.contains("1, because: b") && !human.contains("more reason"), "{human}");
+}
+
+#[test]
+fn what_the_file_system_refuses_for_ever_is_planned_in_another_way() {
+    for (strategy, command) in [
+        (Strategy::Reflink, "calve plan --way convert --save NEW.plan "),
+        (Strategy::Convert, "calve migrate "),
+    ] {
+        let made = Made::new();
+        made.scan();
+        let path = made.below(b"one.qcow");
+        let (journal, run) = made.begin(vec![planned(1, &path, strategy)], Kept::Beside);
+        let image = ImageRecord { strategy, ..record(1, &path, None) };
+        let failure = Some((Cause::Refused, "makes no clones"));
+        put((&journal, &run), FamilyState::Failed, failure, &image);
+        made.report("plan", |report| {
+            let next = &report.failed[0].next;
+            assert!(next.command.starts_with(command), "{}", next.command);
+            assert!(next.words.contains("another --way"), "{}", next.words);
+        });
+    }
 }
 
 /// Asserts that a document is what the schema of PREMIS 3 allows, which comes with a package of Python
