@@ -26,6 +26,7 @@ mod read_only;
 mod repair;
 mod report;
 mod rescue;
+mod room;
 mod scan;
 mod scan_deep;
 mod shared_blocks;

@@ -95,7 +95,7 @@ fn whole_families_are_upgraded_and_others_are_left_with_a_reason() {
     assert_eq!((&total["version1"], &total["migrated"]), (&8.into(), &6.into()));
     // What an upgrade would append is what is said.
     let dry = bench.ok(&["upgrade", "--dry-run", "--output", "json", "tree/alone.img"]).json();
-    assert_eq!(images[0]["extra"], dry["appended-bytes"]);
+    assert_eq!(images[0]["write"], dry["appended-bytes"]);
 }
 
 #[test]

@@ -519,8 +519,9 @@ fn what_is_written_is_synced_in_this_order() {
     let record = ["write record", "fsync record", "renameat record", "fsync folder"];
     let expected = [
         &record[..],
-        // L2 table, L1 table, refcount block and table; then the record of what they are.
-        &["pwrite64 image @ 12288", "fsync image"],
+        // L2 table, L1 table, refcount block and table, and nothing behind them; then the record of
+        // what they are.
+        &["pwrite64 image @ 12288", "ftruncate image", "fsync image"],
         &record,
         // The one sector.
         &["pwrite64 image @ 0", "fsync image", "utimensat image"],

@@ -1,8 +1,11 @@
 //! What it takes: bytes, and a range of seconds.
 
+use std::path::Path;
+
 use serde::{Deserialize, Serialize};
 
 use crate::plan::{Image, Strategy};
+use crate::room::{self, NewFile};
 use crate::survey::Tables;
 
 /// How many bytes a second are expected.
@@ -31,14 +34,28 @@ const HEADER: u64 = 64 << 10;
 /// What a part of an object has at least, with which its header is sent.
 const FIRST_PART: u64 = 5 << 20;
 
-/// Bytes that are read, written, and taken up beside what is used now.
-pub(crate) fn bytes(strategy: Strategy, size: u64, tables: Option<&Tables>) -> [u64; 3] {
+/// Bytes that are read, written, and at most taken up beside what is used now, until originals are given
+/// up; `new` is the file that is to be made, where one is.
+pub(crate) fn bytes(
+    strategy: Strategy,
+    (path, size): (&Path, u64),
+    tables: Option<&Tables>,
+    new: Option<&NewFile>,
+) -> [u64; 3] {
     let appended = tables.map_or(size / 128, |tables| tables.appended);
+    let is_packed = tables.is_some_and(|tables| tables.is_packed);
+    let (written, taken) =
+        new.map_or((size, size), |new| (new.written(is_packed), new.takes(path, is_packed)));
     match strategy {
         // Once before and once after, so that the contents can be compared.
-        Strategy::Upgrade | Strategy::Reflink => [size * 2 + appended, appended, appended],
+        Strategy::Upgrade => [size * 2 + appended, appended, room::of_upgrade(appended)],
+        Strategy::Reflink => [size * 2 + appended, appended, room::of_clone(size, appended)],
         // Once to copy; the result once to verify, beside the source.
-        Strategy::Convert | Strategy::Flatten | Strategy::Rescue => [size * 3, size, size],
+        Strategy::Convert | Strategy::Flatten => [size * 3, written, taken],
+        Strategy::Rescue => {
+            let map = new.map_or(0, NewFile::map);
+            [size * 3, written, taken.saturating_add(map)]
+        }
         Strategy::Rebase => [HEADER, HEADER, 0],
         Strategy::Quarantine | Strategy::Leave => [0; 3],
     }

@@ -3,6 +3,8 @@
 //! All of a family is migrated or nothing of it. So whatever one image cannot have is a reason to
 //! leave all of them, and is told with each.
 
+mod files;
+
 use std::path::Path;
 
 use calve_disk::Format;
@@ -13,6 +15,7 @@ use calve_scan::Class;
 
 use crate::cost;
 use crate::plan::{Damaged, Family, Image, Kept, PathText, Stamp, Strategy, Way, Wishes};
+use crate::room::NewFile;
 use crate::survey::{Surveyed, Surveyor, Tables};
 use crate::volume;
 
@@ -64,7 +67,11 @@ pub(crate) fn family(
         (0..rows.len()).map(|_| Fate::new(Strategy::Leave, obstacle.clone())).collect()
     });
     let images = fates.into_iter().enumerate();
-    let images = images.map(|(place, fate)| family.image(number, place, fate)).collect();
+    let images = images.map(|(place, fate)| {
+        let new = family.new_file(place, fate.strategy, surveyor);
+        family.image(number, place, fate, new.as_ref())
+    });
+    let images = images.collect();
     Family { number, images }
 }
 
@@ -211,8 +218,7 @@ impl Members<'_> {
         if row.seen.class == Class::Damaged {
             return self.damaged(place, &format!("{} is damaged", name(row)));
         }
-        let base_format = self.base_format(place);
-        match surveyor.survey(&row.path, base_format) {
+        match surveyor.survey(&row.path, &self.upgrade_options(place)) {
             Surveyed::Fits(tables) => Ok(Fate { tables: Some(tables), ..self.whole(place) }),
             Surveyed::Damaged(what) => self.damaged(place, &what),
             Surveyed::Unreadable(what) => Err(format!("{what}: scan again")),
@@ -342,15 +348,15 @@ impl Members<'_> {
         Some(if is_image { Format::Qcow2.name() } else { Format::Raw.name() })
     }
 
-    fn image(&self, family: u64, place: usize, fate: Fate) -> Image {
+    fn image(&self, family: u64, place: usize, fate: Fate, new: Option<&NewFile>) -> Image {
         let row = &self.rows[place];
         let number = |place: usize| u64::try_from(place).unwrap_or(u64::MAX);
         let base = self.base(place);
         let facts = row.seen.image.as_ref();
-        let [read, write, extra] = cost::bytes(fate.strategy, row.stamp.size, fate.tables.as_ref());
+        let (strategy, size, tables) = (fate.strategy, row.stamp.size, fate.tables.as_ref());
         let [read, write, extra] = match row.is_object() {
-            true => cost::of_object(fate.strategy, row.stamp.size, fate.tables.as_ref()),
-            false => [read, write, extra],
+            true => cost::of_object(strategy, size, tables),
+            false => cost::bytes(strategy, (&row.path, size), tables, new),
         };
         let mut image = Image {
             family,

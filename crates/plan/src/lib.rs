@@ -18,6 +18,7 @@ mod error;
 mod file;
 mod make;
 mod plan;
+mod room;
 mod shard;
 mod survey;
 mod volume;

@@ -1,7 +1,7 @@
 //! What an upgrade of one image would append, and why it cannot be.
 
 use std::path::Path;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use calve_disk::Error as DiskError;
 use calve_upgrade::{Error as UpgradeError, InPlace, Options};
@@ -30,9 +30,11 @@ pub struct Tables {
 
 /// Looks at images.
 pub trait Surveyor: Sync {
-    /// Looks at the tables of a version 1 image. Its base, if it has one, is of the format
-    /// `backing_format` by the time that it is upgraded.
-    fn survey(&self, path: &Path, backing_format: Option<&str>) -> Surveyed;
+    /// Looks at the tables of a version 1 image that is to be upgraded like this.
+    fn survey(&self, path: &Path, options: &Options) -> Surveyed;
+
+    /// Whether it is to stop.
+    fn is_stopped(&self) -> bool;
 }
 
 /// Reads the tables themselves, in this process. Files are opened for reading only.
@@ -43,10 +45,12 @@ pub struct Reading<'a> {
 }
 
 impl Surveyor for Reading<'_> {
-    fn survey(&self, path: &Path, backing_format: Option<&str>) -> Surveyed {
-        let options =
-            Options { backing_format: backing_format.map(str::to_owned), ..Options::default() };
-        Surveyed::of(InPlace::open_for_reading(path).and_then(|it| it.plan(&options, self.stop)))
+    fn survey(&self, path: &Path, options: &Options) -> Surveyed {
+        Surveyed::of(InPlace::open_for_reading(path).and_then(|it| it.plan(options, self.stop)))
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
     }
 }
 

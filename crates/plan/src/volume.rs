@@ -24,6 +24,14 @@ pub(crate) fn without_clones(path: &Path) -> Option<&'static str> {
     WITHOUT_CLONES.iter().find(|(number, _)| *number == kind).map(|(_, name)| *name)
 }
 
+/// File systems that give a file no more blocks than it has written bytes in.
+const WITH_HOLES: [i64; 2] = [0xEF53, 0x0102_1994];
+
+/// Whether the file system on which this file is certainly leaves holes where nothing is written.
+pub(crate) fn leaves_holes(path: &Path) -> bool {
+    kind_of(path).is_some_and(|kind| WITH_HOLES.contains(&kind))
+}
+
 /// Whether this file can certainly not be renamed into this folder, as it is on another file system.
 pub(crate) fn is_elsewhere(path: &Path, folder: &Path) -> bool {
     let device = |path: &Path| path.symlink_metadata().ok().map(|metadata| metadata.dev());

@@ -104,8 +104,10 @@ fn prepare(
     stop: &AtomicBool,
 ) -> Result<New> {
     let appended = tables::append(surveyed, storage, options.holds, stop)?;
-    sync(&**storage)?;
     let layout = &surveyed.layout;
+    // Also brings it to the medium. XFS gives a file that grows as much again in advance, and lets it
+    // keep that for a while: nothing more is appended, and saying the length gives it back.
+    set_size(&**storage, layout.file_size())?;
     Ok(New {
         length: layout.file_size(),
         start: surveyed.image.first_sector(&layout.places()),

@@ -15,18 +15,20 @@ use crate::store;
 pub(super) struct Anywhere<'a>(pub(super) Reading<'a>);
 
 impl Surveyor for Anywhere<'_> {
-    fn survey(&self, path: &Path, backing_format: Option<&str>) -> Surveyed {
+    fn survey(&self, path: &Path, options: &Options) -> Surveyed {
         if !store::is_object(path) {
-            return self.0.survey(path, backing_format);
+            return self.0.survey(path, options);
         }
-        let options =
-            Options { backing_format: backing_format.map(str::to_owned), ..Options::default() };
         let opened = store::object(path).and_then(ObjectFile::open).and_then(Draft::over);
         let plan = opened.map_err(|error: Error| DiskError::from(error).into());
         let plan = plan.and_then(|draft| {
             // Nothing is written, so that there is no note.
-            InPlace::new(Arc::new(draft), Box::new(NoJournal)).plan(&options, self.0.stop)
+            InPlace::new(Arc::new(draft), Box::new(NoJournal)).plan(options, self.0.stop)
         });
         Surveyed::of(plan)
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.0.is_stopped()
     }
 }
