@@ -728,6 +728,9 @@ fn a_catalogue_spares_objects_that_have_not_changed() {
     bench.ok(&["scan", "-q", "--catalogue", "catalogue", &bucket]);
     bench.ok(&["plan", "-q", "--save", "plan", "catalogue"]);
     bench.ok(&["migrate", "plan"]);
+    assert_eq!(certificate(&bench)["given"], false, "objects are missing");
+    let scan = ["scan", "-q", "--catalogue", "catalogue", "--removed", &bucket, &bucket];
+    bench.ok(&scan);
     assert_eq!(certificate(&bench)["given"], true, "{}", certificate(&bench));
 }
 
