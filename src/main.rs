@@ -17,6 +17,7 @@ mod source;
 mod store;
 mod threads;
 mod worker;
+mod writing;
 
 use std::ffi::OsString;
 use std::path::Path;

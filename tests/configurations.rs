@@ -112,11 +112,17 @@ fn taking_a_run_back_tells_how_the_patch_is_taken_back() {
         assert!(shell.args(["-c", command]).output().expect("a shell").status.success());
         assert_machine(&bench, "etc/both.xml", &[BOTH[0], BOTH[1]].map(|(name, _)| (name, "qcow")));
     }
+    // What was written over a patch that somebody applied does not know it.
+    bench.ok(&["migrate", "-q", "a plan", "--configs", "etc"]);
+    fs::write(bench.file("a plan.patch"), b"").expect("written");
+    let said = bench.ok(&["migrate", "--undo", "2", "a plan", "--output", "json"]);
+    assert!(said.json()["patch-back"].is_null(), "{}", said.out);
+    assert!(said.err.contains("a plan.patch became empty: take that back by hand"), "{}", said.err);
     // What an earlier run has left is of no other.
     bench.ok(&["migrate", "-q", "a plan"]);
     let old = fs::File::options().write(true).open(bench.file("a plan.patch")).expect("there");
     old.set_modified(std::time::UNIX_EPOCH).expect("older");
-    let said = bench.ok(&["migrate", "--undo", "2", "a plan", "--output", "json"]);
+    let said = bench.ok(&["migrate", "--undo", "3", "a plan", "--output", "json"]);
     assert!(said.json()["patch-back"].is_null() && !said.err.contains("patch"), "{}", said.err);
 }
 

@@ -1,6 +1,9 @@
 //! Damaged sources: refused with nothing left behind, or salvaged with every loss recorded.
 
-use crate::common::Bench;
+use std::fs;
+use std::os::unix::fs::OpenOptionsExt;
+
+use crate::common::{Bench, image};
 use calve_testkit::{Builder, Random, deflated, qemu};
 
 /// A disk whose last cluster is cut and whose second entry leads nowhere.
@@ -86,6 +89,28 @@ fn what_took_the_place_of_lost_bytes_is_not_left_to_a_damaged_base() {
     bench.ok(&["convert", "thin.qcow2", "new"]);
     let new = bench.read("new");
     assert_eq!((new[0], new[4096], new[5 * 4096]), (0x21, 0x22, 0));
+}
+
+/// A pipe with a name that nobody reads keeps whoever opens it waiting.
+#[test]
+fn a_pipe_that_nobody_reads_is_no_map() {
+    let bench = Bench::new();
+    bench.write("old.qcow", &image().0);
+    nix::unistd::mkfifo(&bench.file("pipe"), nix::sys::stat::Mode::S_IRWXU).expect("a pipe");
+    let convert =
+        ["convert", "--salvage", "--force", "--map", "pipe", "-O", "raw", "old.qcow", "n"];
+    bench.fails(18, "nobody reads it; start the reader first", &convert);
+    bench.fails(
+        18,
+        "pipe: is no regular file",
+        &["rescue", "-O", "raw", "--map", "pipe", "old.qcow", "n"],
+    );
+    assert_eq!(bench.names(), ["old.qcow", "pipe"]);
+    let flags = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).expect("small");
+    let _reader = fs::File::options().read(true).custom_flags(flags).open(bench.file("pipe"));
+    // There are no losses, and what is not of this program's making stays.
+    bench.ok(&convert);
+    assert_eq!(bench.names(), ["n", "old.qcow", "pipe"]);
 }
 
 #[test]

@@ -5,7 +5,7 @@ mod untrusted;
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -27,7 +27,7 @@ use crate::progress::Reporter;
 use crate::secrets::Keys;
 use crate::source::{self, Request};
 use crate::worker::{self, Death, Stage};
-use crate::{print, signals, size, store, threads};
+use crate::{print, signals, size, store, threads, writing};
 
 pub(crate) fn run(args: &ConvertArgs, program: &str, evidence: &Evidence) -> Result<Code, Failure> {
     let format = target::format(&args.target_format)?;
@@ -296,20 +296,25 @@ impl MapFile {
             true => options.create(true).truncate(true),
             false => options.create_new(true),
         };
-        match options.open(path) {
-            Ok(file) => Ok(Self { path: path.to_owned(), file: Some(file) }),
-            Err(error) => {
-                let text = format!("{}: creating the map file: {error}", shown(path));
-                Err(Failure::new(Code::Refused, text).next("name another with --map"))
-            }
-        }
+        let file = writing::open(&mut options, path).map_err(|error| {
+            let said = error.to_string();
+            let (why, next) = writing::unread(&error).unwrap_or((&said, "name another with --map"));
+            let text = format!("{}: creating the map file: {why}", shown(path));
+            Failure::new(Code::Refused, text).next(next)
+        })?;
+        Ok(Self { path: path.to_owned(), file: Some(file) })
     }
 
     fn write(mut self, summary: &Summary) -> Result<(), Failure> {
-        let Some(mut file) = self.file.take() else { return Ok(()) };
+        let Some(file) = self.file.take() else { return Ok(()) };
         let lost = summary.losses.iter().map(|loss| loss.range);
         let text = crate::command::map::ddrescue(lost, 0, summary.source_size);
-        file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(|error| {
+        let synced = || match file.sync_all() {
+            // A pipe has no medium.
+            Err(error) if error.kind() == ErrorKind::InvalidInput => Ok(()),
+            done => done,
+        };
+        (&file).write_all(text.as_bytes()).and_then(|()| synced()).map_err(|error| {
             let text = format!("{}: writing the map file: {error}", shown(&self.path));
             Failure::host(text, &error).next("the target is complete; the losses are not listed")
         })
@@ -318,7 +323,9 @@ impl MapFile {
 
 impl Drop for MapFile {
     fn drop(&mut self) {
-        if self.file.is_some() {
+        // A pipe or a device is not of this program's making.
+        let is_made = || self.path.symlink_metadata().is_ok_and(|there| there.is_file());
+        if self.file.is_some() && is_made() {
             // Best effort: the conversion's own failure is what is told.
             let _ = std::fs::remove_file(&self.path);
         }

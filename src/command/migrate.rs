@@ -236,15 +236,11 @@ fn undo(args: &MigrateArgs, number: i64, program: &str) -> Result<Code, Failure>
         let why = "was changed by somebody else since, and stays: its images are version 1 again";
         print::note(program, &format!("{path}: {why}"));
     }
-    let patch = run.as_ref().and_then(configurations::command_back);
-    if let Some(command) = patch.as_ref().filter(|_| !args.carry.quiet) {
-        let when = match is_shard || !undone.failed.is_empty() {
-            true => "when all of it is taken back, and where",
-            false => "where",
-        };
-        let text = format!("configurations are not taken back; {when} the patch was applied: ");
-        print::note(program, &(text + command));
+    let patch = run.as_ref().and_then(configurations::Written::of);
+    if let Some(patch) = patch.as_ref().filter(|_| !args.carry.quiet) {
+        print::note(program, &patch.note(!is_shard && undone.failed.is_empty()));
     }
+    let patch = patch.and_then(|patch| patch.command());
     match args.carry.output {
         Shape::Json => {
             let failed = undone.failed.iter();

@@ -142,7 +142,8 @@ impl Commands {
             ),
             Some(Cause::Stopped) => ("Nothing is wrong: run the same again.", again()),
             Some(Cause::Refused) | None => (
-                "Do what each of them says, and run the same again; what cannot be done so needs a plan with another --way.",
+                "Do what each of them says, and run the same again; what cannot be done so needs a \
+                 plan with another --way.",
                 again(),
             ),
         };

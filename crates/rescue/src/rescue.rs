@@ -396,6 +396,9 @@ fn read_map(path: &Path, size: u64) -> Result<Option<MapFile>> {
     match std::fs::metadata(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(DiskError::host("looking at the map", path, error).into()),
+        Ok(metadata) if !metadata.is_file() => {
+            return Err(wrong("is no regular file".into()));
+        }
         Ok(metadata) if metadata.len() > LONGEST_MAP => {
             return Err(wrong("is longer than any map of a rescue".into()));
         }

@@ -97,14 +97,44 @@ impl Patch {
     }
 }
 
-/// What to type to take back the patch that lies beside the plan of a run, where it was written for
-/// that; the patch itself is not asked, since somebody else applies it.
-pub(crate) fn command_back(run: &RunRecord) -> Option<String> {
-    let path = place_of_patch(None, &run.plan);
-    let there = path.metadata().ok().filter(|it| it.is_file() && it.len() > 0)?;
-    let began = UNIX_EPOCH + Duration::from_secs(u64::try_from(run.began).ok()?);
-    let is_of_run = there.modified().is_ok_and(|written| written >= began);
-    is_of_run.then(|| format!("patch -R -p1 -d / < {}", shell::path(&path)))
+/// A patch that lies beside the plan of a run, and was written since that began. Whether somebody
+/// applied it, or one that it replaced, nobody knows.
+pub(crate) struct Written {
+    path: PathBuf,
+    is_empty: bool,
+}
+
+impl Written {
+    pub(crate) fn of(run: &RunRecord) -> Option<Self> {
+        let path = place_of_patch(None, &run.plan);
+        let there = path.metadata().ok().filter(std::fs::Metadata::is_file)?;
+        let began = UNIX_EPOCH + Duration::from_secs(u64::try_from(run.began).ok()?);
+        let is_of_run = there.modified().is_ok_and(|written| written >= began);
+        is_of_run.then_some(Self { path, is_empty: there.len() == 0 })
+    }
+
+    /// What to type to take back what it changed; nothing where it changes nothing.
+    pub(crate) fn command(&self) -> Option<String> {
+        let command = || format!("patch -R -p1 -d / < {}", shell::path(&self.path));
+        (!self.is_empty).then(command)
+    }
+
+    /// What is told of it when the run is taken back, wholly or in part.
+    pub(crate) fn note(&self, is_whole: bool) -> String {
+        let when = if is_whole { "where" } else { "when all of it is taken back, and where" };
+        match self.command() {
+            Some(command) => {
+                format!(
+                    "configurations are not taken back; {when} the patch was applied: {command}"
+                )
+            }
+            None => format!(
+                "configurations are not taken back; {when} one was applied before {} became empty: \
+                 take that back by hand",
+                name(&self.path)
+            ),
+        }
+    }
 }
 
 fn name(path: &Path) -> String {

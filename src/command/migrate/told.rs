@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -13,14 +12,12 @@ use calve_disk::open::{escaped, shown};
 use calve_migrate::{Event, Outcome, Summary};
 use calve_plan::{Family, Plan};
 use jiff::Timestamp;
-use rustix::fs::OFlags;
-use rustix::io::Errno;
 use serde_json::{Value, json};
 
 use super::view::Screen;
 use crate::args::CarryArgs;
 use crate::exit::{Code, Failure};
-use crate::print;
+use crate::{print, writing};
 
 /// How often the file for Prometheus is written anew.
 const EVERY: Duration = Duration::from_secs(1);
@@ -99,18 +96,13 @@ pub(super) type EventFile = (PathBuf, File);
 
 /// Opens the file for events, and waits for nobody: a pipe that nobody reads is refused.
 pub(super) fn open_events(path: &Path) -> Result<EventFile, Failure> {
-    let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
-    let opened = File::options().append(true).create(true).custom_flags(flags).open(path);
-    let file = opened.map_err(|error| match Errno::from_io_error(&error) {
-        Some(Errno::NXIO) => {
-            let text = format!("{}: nobody reads it", shown(path));
-            Failure::new(Code::Refused, text).next("start the reader first")
+    let opened = writing::open(File::options().append(true).create(true), path);
+    let file = opened.map_err(|error| match writing::unread(&error) {
+        Some((why, next)) => {
+            Failure::new(Code::Refused, format!("{}: {why}", shown(path))).next(next)
         }
-        _ => calve_disk::Error::host("opening", path, error).into(),
+        None => calve_disk::Error::host("opening", path, error).into(),
     })?;
-    // What is written waits for room, as it does in a file.
-    let waits = rustix::io::ioctl_fionbio(&file, false);
-    waits.map_err(|error| calve_disk::Error::host("opening", path, error))?;
     Ok((path.to_owned(), file))
 }
 
