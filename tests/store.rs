@@ -648,14 +648,15 @@ fn a_catalogue_spares_objects_that_have_not_changed() {
     let wire = Wire::to(&server);
     let bench = Bench::in_memory().with_store(&wire.address);
     let (v1, _) = image();
-    let mut over = Builder::new(9, 12, 1 << 20).backing(b"base.qcow");
-    over.plain(0, &[7; 512]);
-    let mut lost = Builder::new(9, 12, 1 << 20).backing(b"local.qcow");
-    lost.plain(0, &[7; 512]);
+    let [over, lost] = [&b"base.qcow"[..], b"local.qcow"].map(|base| {
+        let mut builder = Builder::new(9, 12, 1 << 20).backing(base);
+        builder.plain(0, &[7; 512]);
+        builder.build()
+    });
     for (key, bytes) in [
-        ("dir/over.qcow", &over.build()),
+        ("dir/over.qcow", &over),
         ("dir/base.qcow", &v1),
-        ("dir/lost.qcow", &lost.build()),
+        ("dir/lost.qcow", &lost),
         ("dir/gone.qcow", &v1),
         ("other/base.qcow", &v1),
     ] {
@@ -682,9 +683,10 @@ fn a_catalogue_spares_objects_that_have_not_changed() {
         members.iter().map(name).collect()
     };
     let family = families.iter().find(|it| names(it).contains(&at("dir/over.qcow")));
-    assert_eq!(names(family.expect("a family")), [at("dir/base.qcow"), at("dir/over.qcow")]);
-    assert_eq!(family.expect("a family")["edges"][0]["found-by"], "name");
-    assert!(family.expect("a family")["edges"][0]["evidence"]["same-time"].is_null());
+    let family = family.expect("a family");
+    assert_eq!(names(family), [at("dir/base.qcow"), at("dir/over.qcow")]);
+    assert_eq!(family["edges"][0]["found-by"], "name");
+    assert!(family["edges"][0]["evidence"]["same-time"].is_null());
     let broken = families.iter().find(|it| names(it) == [at("dir/lost.qcow")]).expect("alone");
     assert_eq!(broken["broken"][0]["why"], "missing", "{broken}");
     // What it may be are objects, and not the file that is called so.
@@ -729,8 +731,7 @@ fn a_catalogue_spares_objects_that_have_not_changed() {
     bench.ok(&["plan", "-q", "--save", "plan", "catalogue"]);
     bench.ok(&["migrate", "plan"]);
     assert_eq!(certificate(&bench)["given"], false, "objects are missing");
-    let scan = ["scan", "-q", "--catalogue", "catalogue", "--removed", &bucket, &bucket];
-    bench.ok(&scan);
+    bench.ok(&["scan", "-q", "--catalogue", "catalogue", "--removed", &bucket, &bucket]);
     assert_eq!(certificate(&bench)["given"], true, "{}", certificate(&bench));
 }
 
