@@ -704,27 +704,27 @@ fn where_nothing_can_be_written_families_fail_each_time_and_none_is_half_way() {
 
 #[test]
 fn what_was_put_aside_is_not_counted_as_released_and_stays() {
-    let bench = two_families();
-    let (mut cut, _) = image();
-    for length in [5000, 6000] {
-        cut.truncate(cut.len() - length);
-        bench.write(&format!("tree/cut-{length}.qcow"), &cut);
+    for (kept, code, told) in [("beside", 0, [[4, 0], [0, 0]]), ("30d", 11, [[0, 4], [0, 4]])] {
+        let bench = two_families();
+        let (mut cut, _) = image();
+        for length in [5000, 6000] {
+            cut.truncate(cut.len() - length);
+            bench.write(&format!("tree/cut-{length}.qcow"), &cut);
+        }
+        scan_and_plan(&bench, &["--damaged", "quarantine", "--keep-originals", kept]);
+        bench.ok(&["migrate", "-q", "plan"]);
+        for [images, waiting] in told {
+            let said = bench.run(&["migrate", "--output", "json", "--release", "1", "plan"]);
+            let aside = "put aside, and never removed by calve: 2 images";
+            assert!(said.err.contains(aside), "{}", said.err);
+            let (code_, said) = (said.code, said.json());
+            assert_eq!(code_, Some(code), "{said}");
+            let numbers = (&said["images"], &said["waiting"], &said["put-aside"]);
+            assert_eq!(numbers, (&images.into(), &waiting.into(), &2.into()), "{said}");
+        }
+        assert!(bench.file("tree/cut-5000.qcow.calve-original").exists());
+        assert!(bench.file("tree/cut-6000.qcow.calve-original").exists());
     }
-    scan_and_plan(&bench, &["--damaged", "quarantine"]);
-    bench.ok(&["migrate", "-q", "plan"]);
-    for images in [4, 0] {
-        let words = ["migrate", "--output", "json", "--release", "1", "plan"];
-        let said = bench.ok(&words);
-        assert!(
-            said.err.contains("put aside, and never removed by calve: 2 images"),
-            "{}",
-            said.err
-        );
-        let told = said.json();
-        assert_eq!((&told["images"], &told["put-aside"]), (&images.into(), &2.into()), "{told}");
-    }
-    assert!(bench.file("tree/cut-5000.qcow.calve-original").exists());
-    assert!(bench.file("tree/cut-6000.qcow.calve-original").exists());
 }
 
 /// A link that leads nowhere would have a file made by whoever may write there.

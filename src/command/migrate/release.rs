@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
 use calve_disk::open::shown;
-use calve_migrate::{FamilyState, ImageState, Journal};
+use calve_migrate::{FamilyState, Journal};
 use calve_plan::Strategy;
 use serde_json::json;
 
@@ -17,22 +17,18 @@ pub(super) fn run(args: &MigrateArgs, number: i64, program: &str) -> Result<Code
     let Held { journal, shard, _lock } = journal_of(args)?;
     let journal = Mutex::new(journal);
     let _plan = lock_run(&journal, number, shard.is_some())?;
-    let before = PutAside::of(&journal, number)?;
     let released = calve_migrate::release((&journal, &store::stores()), number, args.force)?;
-    let after = PutAside::of(&journal, number)?;
-    // Nothing of what was put aside is removed, whatever becomes of its run.
-    let images = released.images.saturating_sub(before.counted.saturating_sub(after.counted));
-    let waiting = released.waiting.saturating_sub(after.counted);
+    let aside = PutAside::of(&journal, number)?;
     for why in &released.failed {
         print::note(program, &format!("not released: {why}"));
     }
-    if waiting > 0 && !args.carry.quiet {
-        let text = format!("kept for some more days: {}", print::images(waiting));
+    if released.waiting > 0 && !args.carry.quiet {
+        let text = format!("kept for some more days: {}", print::images(released.waiting));
         print::note(program, &text);
     }
-    if let Some(first) = after.first.filter(|_| !args.carry.quiet) {
-        let (count, first) = (print::images(after.there), shown(&first));
-        let of_several = if after.there > 1 { " is the first" } else { "" };
+    if let Some(first) = aside.first.filter(|_| !args.carry.quiet) {
+        let (count, first) = (print::images(aside.there), shown(&first));
+        let of_several = if aside.there > 1 { " is the first" } else { "" };
         let text = format!(
             "put aside, and never removed by calve: {count}: look at them, and remove them by hand: \
              {first}{of_several}"
@@ -41,26 +37,24 @@ pub(super) fn run(args: &MigrateArgs, number: i64, program: &str) -> Result<Code
     }
     match args.carry.output {
         Shape::Json => print::json(&json!({
-            "run": number, "images": images, "freed-bytes": released.bytes,
-            "waiting": waiting, "put-aside": after.there, "failed": released.failed,
+            "run": number, "images": released.images, "freed-bytes": released.bytes,
+            "waiting": released.waiting, "put-aside": aside.there, "failed": released.failed,
         }))?,
         Shape::Human if args.carry.quiet => {}
         Shape::Human => {
             let bytes = print::size(released.bytes);
-            let images = print::images(images);
+            let images = print::images(released.images);
             let text = format!("run {number}: {images} released, {bytes} free");
             print::out(&format!("{text}\n"))?;
         }
     }
-    let is_all = released.failed.is_empty() && waiting == 0;
+    let is_all = released.failed.is_empty() && released.waiting == 0;
     Ok(if is_all { Code::Done } else { Code::Partly })
 }
 
 /// Images of a run that were put aside, which nobody but a person removes.
 #[derive(Default)]
 struct PutAside {
-    /// Those that count as images whose way back is still to be given up.
-    counted: u64,
     /// Those that are where they were put.
     there: u64,
     /// The first of these.
@@ -77,7 +71,6 @@ impl PutAside {
             let mut images = journal.images(run, family.number)?;
             images.retain(|image| image.strategy == Strategy::Quarantine);
             for image in images {
-                found.counted += u64::from(image.state == ImageState::Switched);
                 let kept = image.kept.filter(|kept| kept.symlink_metadata().is_ok());
                 found.there += u64::from(kept.is_some());
                 found.first = found.first.or(kept);
