@@ -40,13 +40,13 @@ impl PendingFile {
     /// then goes away.
     ///
     /// # Errors
-    /// [`Error::Refused`] where `target` is no file name, or bears what is not replaced;
-    /// [`Error::Io`] where the host fails.
+    /// [`Error::Refused`] where `target` is no file name, or where what bears it is neither a regular
+    /// file nor a link; [`Error::Io`] where the host fails.
     pub fn create(target: &Path, replaces: bool, mode: u32) -> Result<(File, Self)> {
         let Some(target_name) = target.file_name() else {
             return Err(Error::Refused { path: target.to_owned(), why: "is no file name".into() });
         };
-        if replaces {
+        if replaces && !is_link(target) {
             may_replace(target)?;
         }
         let folder_path = folder_of(target);
@@ -150,8 +150,8 @@ impl Drop for PendingFile {
     }
 }
 
-/// Whether a new file may take this name: where nothing bears it, or a regular file. A device, a
-/// pipe or a link would be gone for all that use it.
+/// Whether a new file may take this name without a word: where nothing bears it, or a regular file. A
+/// device, a pipe or a link (such as /dev/stdout) would be gone for all that use it.
 ///
 /// # Errors
 /// [`Error::Refused`] where it may not; [`Error::Io`] where the host fails.
@@ -166,6 +166,10 @@ pub fn may_replace(target: &Path) -> Result<()> {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         Err(error) => Err(Error::host("looking at the target", target, error)),
     }
+}
+
+fn is_link(path: &Path) -> bool {
+    path.symlink_metadata().is_ok_and(|there| there.is_symlink())
 }
 
 /// Gives a file or a folder the name `to` in the same folder, where nothing bears it.
@@ -247,7 +251,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_regular_files_are_replaced() {
+    fn only_regular_files_and_links_are_replaced() {
         let folder = tempfile::tempdir().expect("a folder");
         let name = |name: &str| folder.path().join(name);
         std::fs::write(name("file"), "old").expect("a file");
@@ -256,14 +260,20 @@ mod tests {
         std::fs::create_dir(name("folder")).expect("a folder");
         let _socket = std::os::unix::net::UnixListener::bind(name("socket")).expect("a socket");
         for there in ["link", "dangling", "folder", "socket"] {
+            assert!(matches!(may_replace(&name(there)), Err(Error::Refused { .. })), "{there}");
+        }
+        for there in ["folder", "socket"] {
             let made = PendingFile::create(&name(there), true, 0o600);
             assert!(matches!(made, Err(Error::Refused { .. })), "{there}");
         }
         assert_eq!(std::fs::read_dir(folder.path()).expect("a folder").count(), 5);
-        for there in ["file", "new"] {
+        for there in ["link", "dangling", "file", "new"] {
             let (_, pending) = PendingFile::create(&name(there), true, 0o600).expect("a file");
             assert_eq!(pending.take_name(false).expect("named"), Named::Yes);
             assert_eq!(std::fs::read(name(there)).expect("a file"), b"");
+            assert!(!is_link(&name(there)), "the link itself is replaced");
+            let is_kept = matches!(there, "link" | "dangling");
+            assert_eq!(std::fs::read(name("file")).expect("a file") == b"old", is_kept);
         }
     }
 
