@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use calve_disk::shell;
+use calve_disk::{shell, with_end};
 use calve_migrate::shard::{self, Agreed, Head, Shard, Status, Total};
 use calve_migrate::{Journal, RunRecord, Summary};
 use serde_json::json;
@@ -104,9 +104,7 @@ pub(crate) fn shards_of(plan: &Path) -> Option<(PathBuf, Agreed)> {
 
 /// The folder of a plan's journals, where none is named.
 fn beside(plan: &Path) -> PathBuf {
-    let mut name = plan.as_os_str().to_owned();
-    name.push(".shards");
-    PathBuf::from(name)
+    with_end(plan, ".shards")
 }
 
 /// Has SIGTERM end this process in time, whatever it waits for then: the next worker finds

@@ -40,7 +40,9 @@ pub use formats::Format;
 pub use image::{BackingReference, Facts, Image, Specific, Survey};
 pub use judge::Judgement;
 pub use open::OpenOptions;
-pub use pending::{Named, PendingFile, folder_of, give_name, may_replace, temporary_start};
+pub use pending::{
+    Named, PendingFile, folder_of, give_name, may_replace, temporary_start, with_end,
+};
 pub use status::Status;
 pub use storage::{DIRECT_BLOCK, HostFile, HostMove, Region, Storage, StorageMut};
 pub use target::{Finish, Form, Placed, TableWrite, Target};

@@ -223,6 +223,14 @@ pub fn folder_of(target: &Path) -> &Path {
     }
 }
 
+/// The path with these characters behind its name: where what belongs to a file is put beside it.
+#[must_use]
+pub fn with_end(path: &Path, end: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(end);
+    PathBuf::from(name)
+}
+
 fn is_locked(file: &File, path: &Path) -> bool {
     matches!(lock_for_writing(file, path), Err(Error::InUse { .. }))
 }

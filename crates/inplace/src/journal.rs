@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use calve_disk::open::open_for_reading;
-use calve_disk::{Named, PendingFile, folder_of};
+use calve_disk::{Named, PendingFile, folder_of, with_end};
 
 /// One note beside an image. It is replaced as a whole or not at all, and is on the medium when
 /// a call returns.
@@ -39,9 +39,7 @@ pub const UNDO_RECORD: NoteKind = NoteKind { suffix: ".calve-undo", longest: 1 <
 impl NoteKind {
     /// Where the note of this kind is of the image that is really at `path`.
     pub fn beside(&self, path: &Path) -> PathBuf {
-        let mut name = path.as_os_str().to_owned();
-        name.push(self.suffix);
-        PathBuf::from(name)
+        with_end(path, self.suffix)
     }
 }
 

@@ -126,9 +126,8 @@ impl Journal {
     pub fn lock(&self) -> Result<File> {
         // A link may bear any name.
         let real = self.path.canonicalize();
-        let mut path = real.map_err(|error| Error::host("opening", &self.path, error))?;
-        path.as_mut_os_string().push(".lock");
-        lock::take(&path).map_err(|error| match error {
+        let real = real.map_err(|error| Error::host("opening", &self.path, error))?;
+        lock::take(&calve_disk::with_end(&real, ".lock")).map_err(|error| match error {
             Error::Disk(calve_disk::Error::InUse { .. }) => {
                 calve_disk::Error::InUse { path: self.path.clone() }.into()
             }

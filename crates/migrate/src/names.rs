@@ -6,7 +6,7 @@ use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use calve_disk::folder_of;
+use calve_disk::{folder_of, with_end};
 use calve_plan::{Image, Kept};
 
 use crate::error::{Error, Result};
@@ -34,12 +34,6 @@ pub(crate) fn kept(path: &Path, kept: &Kept, (run, image): (i64, &Image)) -> Pat
         }
         Kept::Beside | Kept::Days(_) | Kept::None | Kept::Folder(_) => with_end(path, ORIGINAL),
     }
-}
-
-fn with_end(path: &Path, end: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(end);
-    PathBuf::from(name)
 }
 
 /// What the host says of the file at `path`, itself and no link; `None` where there is none.

@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use std::time::{Duration, UNIX_EPOCH};
 
 use calve_disk::open::shown;
-use calve_disk::{PendingFile, may_replace, shell};
+use calve_disk::{PendingFile, may_replace, shell, with_end};
 use calve_migrate::{Configurations, Journal, RunRecord};
 use calve_plan::Plan;
 use serde_json::{Value, json};
@@ -51,9 +51,7 @@ pub(crate) struct Patch {
 
 /// Where a patch is put: beside the plan, where nobody says it.
 fn place_of_patch(named: Option<&Path>, plan: &Path) -> PathBuf {
-    let mut beside = plan.as_os_str().to_owned();
-    beside.push(".patch");
-    named.map_or_else(|| beside.into(), Path::to_owned)
+    named.map_or_else(|| with_end(plan, ".patch"), Path::to_owned)
 }
 
 /// Whether a patch can be put there, before anything is done that it is about.

@@ -123,9 +123,7 @@ impl Written {
 
 /// Whether something was written that is not in the database itself yet.
 fn has_log(path: &Path) -> bool {
-    let mut log = path.as_os_str().to_owned();
-    log.push("-wal");
-    PathBuf::from(log).exists()
+    calve_disk::with_end(path, "-wal").exists()
 }
 
 /// The file as an address that SQLite understands.

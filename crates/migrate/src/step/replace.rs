@@ -8,7 +8,7 @@ use calve_convert::{
     Base, Cache, Control, Copying, Options, Placement, Qcow2Options, Salvage, TargetFormat,
 };
 use calve_disk::units::ClusterSize;
-use calve_disk::{Disk, OpenOptions, take_over_attributes};
+use calve_disk::{Disk, OpenOptions, take_over_attributes, with_end};
 use calve_plan::Strategy;
 use calve_upgrade::Verify;
 
@@ -135,9 +135,7 @@ fn rescue(site: &Site<'_>, of: Of<'_>, staged: &Path) -> Result<u64> {
 
 /// Where the map of a rescue is.
 fn map_of(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".calve-map");
-    PathBuf::from(name)
+    with_end(path, ".calve-map")
 }
 
 /// Removes what was made for an image whose place it did not take.
