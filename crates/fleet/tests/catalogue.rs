@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant, SystemTime};
 
-use calve_fleet::{Catalogue, Error, Row, Which};
+use calve_fleet::{Catalogue, Error, Row, Trouble, Which};
 use calve_scan::{Class, Event, Here, Look, NothingKnown, ScanOptions, scan};
 use common::{Counts, image, options, scan_into, write};
 
@@ -82,6 +82,16 @@ impl Bench {
     fn scan_with(&mut self, options: &ScanOptions) -> (Counts, i64) {
         let root = self.root();
         scan_into(&mut self.catalogue, &[root], options)
+    }
+
+    fn troubles(&self, scan: i64) -> Vec<Trouble> {
+        let mut told = Vec::new();
+        let done: Result<(), Error> = self.catalogue.troubles(scan, |trouble| {
+            told.push(trouble);
+            Ok(())
+        });
+        done.expect("told");
+        told
     }
 
     fn names(&self, which: Which) -> Vec<String> {
@@ -176,13 +186,8 @@ fn what_is_gone_is_marked_and_only_where_it_was_looked_for() {
     let number = run.number();
     run.finish(&[]).expect("ends");
     assert_eq!(bench.names(Which::All), ["closed/four"]);
-    let mut told = Vec::new();
-    let done: Result<(), Error> = bench.catalogue.troubles(number, |trouble| {
-        told.push((trouble.path, trouble.what));
-        Ok(())
-    });
-    done.expect("told");
-    assert_eq!(told, [(root.join("closed"), "no".to_owned())]);
+    let told = Trouble { path: root.join("closed"), what: "no".into() };
+    assert_eq!(bench.troubles(number), [told]);
     // A scan that was stopped marks nothing.
     bench.catalogue.begin(&[root], &options()).expect("begins").stop().expect("ends");
     assert_eq!(bench.names(Which::All), ["closed/four"]);
@@ -359,12 +364,7 @@ fn a_root_below_which_nothing_is_any_more_is_trouble_and_its_files_stay() {
             removed.iter().map(|it| u64::from(*it != path)).collect::<Vec<_>>()
         );
         assert_eq!(bench.names(Which::All), ["a"]);
-        let mut told = Vec::new();
-        let done: Result<(), Error> = bench.catalogue.troubles(number, |trouble| {
-            told.push(trouble);
-            Ok(())
-        });
-        done.expect("told");
+        let told = bench.troubles(number);
         assert_eq!(told[0].path, root);
         assert!(told[0].what.contains("where 1 file was"), "{}", told[0].what);
     }

@@ -4,12 +4,12 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-use crate::common::{Made, planned, put, record};
+use crate::common::{Made, OPTIONS, planned, put, record};
 use calve_disk::open::lock_for_writing;
 use calve_migrate::{FamilyState, ImageState};
 use calve_plan::{Kept, Strategy};
 use calve_report::{Found, Outcome, Reason};
-use calve_scan::Event;
+use calve_scan::{Event, ScanOptions};
 use calve_testkit::Builder;
 
 fn version1() -> Vec<u8> {
@@ -54,14 +54,8 @@ fn without_a_scan_there_is_none() {
     let made = Made::new();
     assert_only(&made, Reason::NoScan, made.file("catalogue").to_str().expect("text"), None);
     // A scan that was stopped is none.
-    let options = calve_scan::ScanOptions {
-        is_deep: false,
-        with_archives: true,
-        is_one_file_system: false,
-        jobs: 1,
-    };
     let mut catalogue = made.catalogue();
-    catalogue.begin(&[made.file("tree")], &options).expect("begins").stop().expect("stops");
+    catalogue.begin(&[made.file("tree")], &OPTIONS).expect("begins").stop().expect("stops");
     drop(catalogue);
     assert_only(&made, Reason::NoScan, made.file("catalogue").to_str().expect("text"), None);
     made.scan();
@@ -197,12 +191,7 @@ fn a_folder_that_was_moved_can_be_said_to_be_removed_where_it_was() {
     made.scan();
     let new = made.file("new");
     fs::rename(made.below(b"old"), &new).expect("moved");
-    let options = calve_scan::ScanOptions {
-        is_deep: false,
-        with_archives: true,
-        is_one_file_system: true,
-        jobs: 1,
-    };
+    let options = ScanOptions { is_one_file_system: true, ..OPTIONS };
     // Neither folder is looked below, and only one is not there.
     let removed = [made.below(b"old"), made.below(b"other"), "s3://bucket/old".into()];
     let mut catalogue = made.catalogue();
@@ -295,14 +284,8 @@ fn what_cannot_be_read_or_was_not_looked_into_speaks_against_it() {
 
 /// A folder that a scan could not look below, until a later scan could.
 fn troubled(made: &Made) {
-    let options = calve_scan::ScanOptions {
-        is_deep: false,
-        with_archives: true,
-        is_one_file_system: false,
-        jobs: 1,
-    };
     let mut catalogue = made.catalogue();
-    let mut run = catalogue.begin(&[made.file("tree")], &options).expect("begins");
+    let mut run = catalogue.begin(&[made.file("tree")], &OPTIONS).expect("begins");
     let (path, what) = (made.below(b"shut"), "Permission denied".to_owned());
     run.take(&Event::Trouble { path, what }).expect("taken");
     run.finish(&[]).expect("ends");

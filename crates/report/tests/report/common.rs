@@ -14,6 +14,10 @@ use calve_plan::{
 use calve_report::{Report, Sources};
 use calve_scan::{Here, NothingKnown, ScanOptions, scan};
 
+/// How scans here are done.
+pub(crate) const OPTIONS: ScanOptions =
+    ScanOptions { is_deep: false, with_archives: true, is_one_file_system: false, jobs: 1 };
+
 /// When each report here is made.
 pub(crate) const MADE: i64 = 1_700_000_000;
 
@@ -74,12 +78,10 @@ impl Made {
 
     /// The same, where somebody says that this was removed.
     pub(crate) fn scan_without(&self, removed: &[PathBuf]) {
-        let options =
-            ScanOptions { is_deep: false, with_archives: true, is_one_file_system: false, jobs: 1 };
         let (roots, mut catalogue) = ([self.file("tree")], self.catalogue());
-        let mut run = catalogue.begin(&roots, &options).expect("begins");
+        let mut run = catalogue.begin(&roots, &OPTIONS).expect("begins");
         let for_thread = || (Box::new(Here) as Box<_>, Box::new(NothingKnown) as Box<_>);
-        scan(&roots, &options, &AtomicBool::new(false), for_thread, |event| {
+        scan(&roots, &OPTIONS, &AtomicBool::new(false), for_thread, |event| {
             run.take(&event).expect("taken");
             ControlFlow::Continue(())
         });
