@@ -93,6 +93,10 @@ pub struct Released {
     pub bytes: u64,
     /// Images that are kept for some more days.
     pub waiting: u64,
+    /// Images that were put aside, which nobody but a person removes, and that are where they were put.
+    pub aside: u64,
+    /// The first of these.
+    pub first_aside: Option<PathBuf>,
     /// Images whose way back could not be given up, with the reason of each.
     pub failed: Vec<String>,
 }
@@ -126,12 +130,22 @@ pub fn release(
                 released.waiting += 1;
                 continue;
             }
-            match release_one((&lock, stores), run.number, &mut image, is_forced) {
-                Ok(Some(bytes)) => {
+            let done = match image.strategy {
+                Strategy::Quarantine => {
+                    release_aside((&lock, stores), run.number, &mut image, is_forced)
+                }
+                _ => release_one((&lock, stores), run.number, &mut image, is_forced),
+            };
+            match done {
+                Ok(Became::Released(bytes)) => {
                     released.images += 1;
                     released.bytes += bytes;
                 }
-                Ok(None) => {}
+                Ok(Became::Stays(kept)) => {
+                    released.aside += 1;
+                    released.first_aside.get_or_insert(kept);
+                }
+                Ok(Became::Over) => {}
                 Err(error @ Error::Journal { .. }) => return Err(error),
                 Err(error) => released.failed.push(error.to_string()),
             }
@@ -140,17 +154,23 @@ pub fn release(
     Ok(released)
 }
 
-/// Gives up the way back of one image, and returns how many bytes that frees; `None` where that was
-/// done before.
+/// What became of the way back of one image.
+enum Became {
+    /// It was given up, which frees so many bytes.
+    Released(u64),
+    /// What was put aside stays there.
+    Stays(PathBuf),
+    /// There is nothing to do: it was done before.
+    Over,
+}
+
+/// Gives up the way back of one image.
 fn release_one<'a>(
     (lock, stores): (&impl Fn() -> MutexGuard<'a, Journal>, &Stores),
     run: i64,
     image: &mut ImageRecord,
     is_forced: bool,
-) -> Result<Option<u64>> {
-    if image.strategy == Strategy::Quarantine {
-        return release_aside((lock, stores), run, image, is_forced);
-    }
+) -> Result<Became> {
     let before = image.state;
     match (before, step::has_way_back(stores, image)?) {
         (ImageState::Switched, Some(false)) if image.strategy.replaces() && !is_forced => {
@@ -161,7 +181,7 @@ fn release_one<'a>(
         }
         // A process that was killed may have left it.
         (ImageState::Switched, _) | (ImageState::Released, Some(true)) => {}
-        _ => return Ok(None),
+        _ => return Ok(Became::Over),
     }
     // Known before it is done: whoever goes on ends it, and asks for nothing that is gone.
     image.state = ImageState::Released;
@@ -171,7 +191,7 @@ fn release_one<'a>(
         image.state = before;
     }
     lock().set_image(run, image)?;
-    freed.map(Some)
+    freed.map(Became::Released)
 }
 
 /// What was put aside has nothing in its place: it stays, and can be put back. Where it is not there any
@@ -181,21 +201,22 @@ fn release_aside<'a>(
     run: i64,
     image: &mut ImageRecord,
     is_forced: bool,
-) -> Result<Option<u64>> {
-    let Some(kept) = image.kept.clone().filter(|_| image.state == ImageState::Switched) else {
-        return Ok(None);
-    };
-    match (stores.look(&kept)?, is_forced) {
-        (Some(_), _) => Ok(None),
-        (None, false) => {
+) -> Result<Became> {
+    let Some(kept) = image.kept.clone() else { return Ok(Became::Over) };
+    let is_over = image.state != ImageState::Switched;
+    match (stores.look(&kept), is_forced) {
+        (Ok(Some(_)), _) => Ok(Became::Stays(kept)),
+        _ if is_over => Ok(Became::Over),
+        (Err(error), _) => Err(error),
+        (Ok(None), false) => {
             let why = "what was put aside is not there: wherever it is, it is version 1 still. Where \
                        it was removed, --force takes that for done";
             Err(Error::refused(&kept, why))
         }
-        (None, true) => {
+        (Ok(None), true) => {
             image.state = ImageState::Released;
             lock().set_image(run, image)?;
-            Ok(Some(0))
+            Ok(Became::Released(0))
         }
     }
 }
