@@ -71,12 +71,7 @@ pub fn human(report: &Report<'_>) -> Result<String> {
     for failed in &report.failed {
         let families = text::count(failed.count, "family", "families");
         lines.push(format!("\n{families} failed: {}", failed.cause));
-        let mut first = None;
-        report.failed_families(&failed.cause, |family| {
-            first.get_or_insert_with(|| escaped(family.problem.as_bytes()));
-            Ok(())
-        })?;
-        lines.extend(first.map(|problem| format!("    first: {problem}")));
+        lines.push(format!("    first: {}", escaped(failed.first.problem.as_bytes())));
         lines.push(format!("    {}", failed.next.words));
         lines.push(format!("    $ {}", failed.next.command));
     }

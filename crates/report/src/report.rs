@@ -42,6 +42,8 @@ pub struct Failed {
     pub next: Next,
     /// How many families.
     pub count: u64,
+    /// The first of them, in the order of the plan.
+    pub first: FailedFamily,
 }
 
 /// What lies there so that the run can be taken back.
@@ -250,8 +252,9 @@ impl<'a> Report<'a> {
             .into_iter()
             .map(|(word, failed)| {
                 let cause = Cause::ALL.into_iter().find(|cause| cause.word() == word);
-                let next = commands.after(cause, &failed.first, failed.are_clones);
-                Failed { next, cause: word, count: failed.count }
+                let FailedCount { count, first, are_clones } = failed;
+                let next = commands.after(cause, &first.path, are_clones);
+                Failed { next, cause: word, count, first }
             })
             .collect();
         self.outcomes = counts.outcomes;
@@ -320,11 +323,9 @@ struct Counts {
 }
 
 /// Families that failed for one cause.
-#[derive(Default)]
 struct FailedCount {
     count: u64,
-    /// An image of the first.
-    first: PathBuf,
+    first: FailedFamily,
     /// Whether the plan wants clones of images of any of them.
     are_clones: bool,
 }
@@ -405,7 +406,7 @@ impl Counts {
         let Some((cause, family, is_clone)) = self.last.take() else { return Ok(()) };
         let place = self.failed.get(&cause).map_or(0, |failed| failed.count);
         gathered.put_failed(&cause, place, &family)?;
-        let of_cause = FailedCount { first: family.path, ..FailedCount::default() };
+        let of_cause = FailedCount { count: 0, first: family, are_clones: false };
         let failed = self.failed.entry(cause).or_insert(of_cause);
         failed.count += 1;
         failed.are_clones |= is_clone;
