@@ -3,14 +3,12 @@
 
 mod common;
 
-use std::io;
-use std::path::Path;
-use std::sync::{Arc, Mutex};
-
 use calve_disk::formats::qcow1::Dialect;
 use calve_disk::units::HostOffset;
-use calve_disk::{Encoding, Error, Extent, Image, Layer, Payload, Rule, Specific, Storage};
-use calve_testkit::{Builder, Encryption, Memory, Random, XenOrder, deflated};
+use calve_disk::{Encoding, Error, Extent, Image, Layer, Payload, Rule, Specific};
+use calve_testkit::{
+    Access, Builder, Encryption, Memory, Random, Recorder, Recording, XenOrder, deflated,
+};
 
 const MIB: u64 = 1 << 20;
 
@@ -669,37 +667,11 @@ fn t22_a_header_alone_claims_512_tib_and_costs_nothing() {
     let mut builder = Builder::new(12, 9, 0);
     builder.patch(24, &((512u64 << 40) - (2 << 20)).to_be_bytes());
     assert_eq!(builder.length(), 48);
-    let recorder = calve_testkit::Recorder::default();
-    let storage = calve_testkit::Recording::new(Memory::new(builder.build()), &recorder);
+    let recorder = Recorder::default();
+    let storage = Recording::new(Memory::new(builder.build()), &recorder);
     let disk = common::over(Box::new(storage), None, None).expect("opens");
     assert_eq!(losses(&disk), [(0, (512 << 40) - (2 << 20), Rule::L1Cut, 48)]);
     assert!(recorder.bytes_read() < 1000, "{}", recorder.bytes_read());
-}
-
-/// Storage that is far, or near, and how many bytes each read was asked for.
-struct Asked {
-    inner: Memory,
-    is_far: bool,
-    lengths: Arc<Mutex<Vec<usize>>>,
-}
-
-impl Storage for Asked {
-    fn path(&self) -> &Path {
-        self.inner.path()
-    }
-
-    fn size(&self) -> io::Result<u64> {
-        self.inner.size()
-    }
-
-    fn read_at(&self, out: &mut [u8], at: HostOffset) -> io::Result<()> {
-        self.lengths.lock().expect("nobody panicked").push(out.len());
-        self.inner.read_at(out, at)
-    }
-
-    fn is_far(&self) -> bool {
-        self.is_far
-    }
 }
 
 #[test]
@@ -716,16 +688,16 @@ fn what_is_far_is_asked_once_for_what_lies_together() {
         }
     }
     let image = builder.build();
-    let mut told = Vec::new();
-    for is_far in [false, true] {
-        let lengths = Arc::new(Mutex::new(Vec::new()));
-        let inner = Memory::new(image.clone());
-        let asked = Asked { inner, is_far, lengths: Arc::clone(&lengths) };
-        let disk = common::over(Box::new(asked), None, None).expect("opens");
-        lengths.lock().expect("nobody panicked").clear();
-        told.push((bytes(&disk), lengths.lock().expect("nobody panicked").clone()));
-    }
-    let long = |at: usize| told[at].1.iter().filter(|length| **length >= 1 << 16).count();
+    let told = [Recording::new, Recording::far].map(|recording| {
+        let recorder = Recorder::default();
+        let storage = recording(Memory::new(image.clone()), &recorder);
+        let disk = common::over(Box::new(storage), None, None).expect("opens");
+        let opened = recorder.accesses().len();
+        (bytes(&disk), recorder.accesses().split_off(opened))
+    });
+    let is_long =
+        |access: &&Access| matches!(access, Access::Read { length, .. } if *length >= 1 << 16);
+    let long = |at: usize| told[at].1.iter().filter(is_long).count();
     assert!(told[0].0 == told[1].0, "the disks differ");
     assert_eq!((long(0), long(1)), (32, 1), "{:?}", told[1].1);
 }

@@ -253,12 +253,18 @@ impl Recorder {
 pub struct Recording<S> {
     inner: S,
     recorder: Recorder,
+    is_far: bool,
 }
 
 impl<S> Recording<S> {
     /// Storage, and who is told.
     pub fn new(inner: S, recorder: &Recorder) -> Self {
-        Self { inner, recorder: recorder.clone() }
+        Self { inner, recorder: recorder.clone(), is_far: false }
+    }
+
+    /// The same of storage that says that it is far.
+    pub fn far(inner: S, recorder: &Recorder) -> Self {
+        Self { is_far: true, ..Self::new(inner, recorder) }
     }
 }
 
@@ -274,6 +280,10 @@ impl<S: Storage> Storage for Recording<S> {
     fn read_at(&self, out: &mut [u8], at: HostOffset) -> io::Result<()> {
         self.recorder.push(Access::Read { at: at.get(), length: out.len() as u64 });
         self.inner.read_at(out, at)
+    }
+
+    fn is_far(&self) -> bool {
+        self.is_far
     }
 }
 
